@@ -1,4 +1,9 @@
 //! Walbrook streams the changes of a database to sinks.
 
 pub mod error;
+pub mod flow;
+pub mod offset;
 pub mod record;
+pub mod sink;
+pub mod source;
+pub mod wire;

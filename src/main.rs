@@ -1,1 +1,3 @@
-fn main(){}
+fn main() {
+    let _ = rocksdb::Options::default();
+}

@@ -1,0 +1,64 @@
+//! The offset store: what survives the process.
+//!
+//! Invariants:
+//! - It stores and refuses, it does not decide: another lineage, a position that goes back, a newer format, a corrupt
+//!   store are errors, and nothing is overwritten.
+//! - One [`OffsetUpdate`] is one atomic, synced write: after [`OffsetStore::commit`] returns, it survives a power cut.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::record::{Lineage, Position, StateEntry};
+
+/// Everything the store holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// None in a new store.
+    pub lineage: Option<Lineage>,
+    pub sinks: BTreeMap<String, StoredSink>,
+    /// The source's own state.
+    pub state: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredSink {
+    /// None while its snapshot is not complete.
+    pub position: Option<Position>,
+    /// The sink's own mark of what it held at that point.
+    pub token: Option<Vec<u8>>,
+}
+
+/// One step forward.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OffsetUpdate {
+    /// Sinks whose position, token or both moved.
+    pub sinks: BTreeMap<String, StoredSink>,
+    /// In order: a later entry of a key wins.
+    pub state: Vec<StateEntry>,
+}
+
+impl OffsetUpdate {
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty() && self.state.is_empty()
+    }
+}
+
+pub trait OffsetStore: Send {
+    fn load(&self) -> Result<Checkpoint>;
+
+    /// Binds a new store to a lineage; on a bound one it must be the same but for the timeline, which a proven
+    /// failover moves forward.
+    fn bind(&mut self, lineage: &Lineage) -> Result<()>;
+
+    /// Stores one step, synced. Errors: `Bug` when a position goes back or the store is not bound.
+    fn commit(&mut self, update: &OffsetUpdate) -> Result<()>;
+
+    /// Forgets sinks that are no longer configured, so that they stop holding the position back.
+    fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()>;
+
+    /// Puts one sink where the operator says, backwards too.
+    fn set(&mut self, sink: &str, offset: &StoredSink) -> Result<()>;
+
+    /// Forgets everything: lineage, positions and state.
+    fn reset(&mut self) -> Result<()>;
+}

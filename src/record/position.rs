@@ -1,0 +1,137 @@
+//! Where a stream is, and whose stream it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// A byte position in Postgres' write-ahead log, printed as the server prints `pg_lsn`: `16/B374D848`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = Error;
+
+    /// Errors: `Config`, when the text is not two hexadecimal numbers of at most 32 bits around a slash.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let half = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+        };
+        text.split_once('/')
+            .and_then(|(high, low)| Some(Lsn(u64::from(half(high)?) << 32 | u64::from(half(low)?))))
+            .ok_or_else(|| {
+                Error::config(format!("reading the LSN {text:?}"))
+                    .remedy("write it as Postgres does, for example 16/B374D848")
+            })
+    }
+}
+
+/// A resume position: everything committed before it has been seen, everything from it on has not.
+///
+/// The positions of one stream form a line, whatever they are made of; [`Position::covers`] is its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// The end of a commit record, or a point between transactions (a keepalive, a slot's consistent point).
+    Postgres(Lsn),
+}
+
+impl Position {
+    /// Whether a stream that resumes at `self` no longer needs what happened at `other`: a transaction's commit, or
+    /// everything before another resume position.
+    pub fn covers(&self, other: &Position) -> bool {
+        match (self, other) {
+            (Position::Postgres(here), Position::Postgres(other)) => other < here,
+        }
+    }
+
+    /// The earlier of two positions of one stream.
+    pub fn earlier(self, other: Position) -> Position {
+        if self.covers(&other) { other } else { self }
+    }
+
+    /// Encodes for the offset store: one byte for the kind, then the kind's own form (Postgres: u64, big endian).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Position::Postgres(lsn) => [&[b'P'][..], &lsn.0.to_be_bytes()].concat(),
+        }
+    }
+
+    /// The reverse of [`Position::to_bytes`]; `None` when the bytes are not one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (b'P', lsn) => Some(Position::Postgres(Lsn(u64::from_be_bytes(lsn.try_into().ok()?)))),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Postgres(lsn) => lsn.fmt(f),
+        }
+    }
+}
+
+/// Whose log a position belongs to; stored beside every position and compared at every warm start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The kind of source: `postgres`.
+    pub kind: String,
+    /// The server's identity: Postgres' system identifier.
+    pub system: String,
+    /// The branch of its history: Postgres' timeline.
+    pub timeline: String,
+    pub database: String,
+    /// The stream within it: the replication slot.
+    pub stream: String,
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lineage { kind, system, timeline, database, stream } = self;
+        write!(f, "{kind} system {system}, timeline {timeline}, database {database:?}, slot {stream:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lsn_reads_what_it_prints() {
+        for lsn in [Lsn(0), Lsn(1), Lsn(0x16_B374_D848), Lsn(u64::MAX)] {
+            assert_eq!(lsn.to_string().parse::<Lsn>().unwrap(), lsn);
+        }
+        assert_eq!("16/B374D848".parse::<Lsn>().unwrap(), Lsn(0x16_B374_D848));
+        for wrong in ["", "/", "0/", "1", "x/1", "1/2/3", "100000000/0", "+1/2", "0/-1", " 0/1"] {
+            assert!(wrong.parse::<Lsn>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_covers_what_was_committed_before_it_and_not_itself() {
+        let at = |lsn| Position::Postgres(Lsn(lsn));
+        assert!(at(5).covers(&at(4)));
+        assert!(!at(5).covers(&at(5)));
+        assert!(!at(5).covers(&at(6)));
+        assert_eq!(at(5).earlier(at(3)), at(3));
+        assert_eq!(at(3).earlier(at(5)), at(3));
+    }
+
+    #[test]
+    fn positions_survive_their_bytes() {
+        let at = Position::Postgres(Lsn(0x0102_0304_0506_0708));
+        assert_eq!(Position::from_bytes(&at.to_bytes()), Some(at));
+        for wrong in [&b""[..], b"P", b"P1234567", b"P123456789", b"Q12345678"] {
+            assert_eq!(Position::from_bytes(wrong), None);
+        }
+    }
+}

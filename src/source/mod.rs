@@ -1,0 +1,73 @@
+//! What a database must be able to do to be streamed from.
+//!
+//! Invariants:
+//! - A source delivers through its [`Outlet`] alone: it does not know who consumes, nor when a position is stored.
+//! - It tells the server only positions that come back on `confirmed`.
+//! - Its durable state (chunk progress, schema versions) is its own bytes: it hands them out with batches and gets them
+//!   back at the start.
+
+pub mod postgres;
+mod retention;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::error::{Finding, Result};
+use crate::flow::Outlet;
+use crate::record::{Lineage, Position};
+
+pub use retention::{Gap, Verdict};
+
+/// A source's durable state, as the offset store holds it.
+pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Why a stream ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Everything up to the asked position has been delivered.
+    Reached,
+}
+
+#[async_trait]
+pub trait Source: Send {
+    /// Connects and says whose log this is. Errors: `Config` or `Transient`.
+    async fn lineage(&mut self) -> Result<Lineage>;
+
+    /// Whether the server still holds everything from `position` on, which was stored under `stored`.
+    async fn retention(&mut self, stored: &Lineage, position: &Position) -> Result<Verdict>;
+
+    /// Makes what the stream needs on the server where it is absent and permitted (slot, publication), and says from
+    /// where on the server holds the log. `state` is what the store holds from earlier runs.
+    async fn prepare(&mut self, state: &State) -> Result<Position>;
+
+    /// Delivers every row of the wanted tables, and returns the point they stand at: the stream goes on from there.
+    ///
+    /// `from`: none for a fresh snapshot. Otherwise `state` holds the progress of one that was interrupted, whose
+    /// finished chunks stand at `from`: the changes since then are delivered first, as [`crate::record::Origin::CatchUp`],
+    /// then the remaining rows. The last batch carries the point as its position and removes the progress.
+    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position>;
+
+    /// Where the log ends now, for `--until current`.
+    async fn tip(&mut self) -> Result<Position>;
+
+    /// Delivers every change from `from` on, until `until` where one is given, else until an error. A `Transient` error
+    /// asks to be called again from the last position delivered.
+    async fn stream(
+        &mut self,
+        from: Position,
+        until: Option<Position>,
+        outlet: &Outlet,
+        confirmed: watch::Receiver<Option<Position>>,
+    ) -> Result<StreamEnd>;
+
+    /// Tells the server the last confirmed position and gives back what is not to outlive the process.
+    async fn close(&mut self, confirmed: Option<Position>) -> Result<()>;
+
+    /// Every prerequisite, all at once. An error only where not even a connection can be had.
+    async fn check(&mut self) -> Result<Vec<Finding>>;
+
+    /// The tables and columns there are, as JSON.
+    async fn discover(&mut self) -> Result<serde_json::Value>;
+}

@@ -1,0 +1,1 @@
+//! Postgres: logical replication by pgoutput, and snapshots by COPY.

@@ -1,0 +1,1 @@
+//! Postgres frontend/backend protocol 3, logical replication and COPY text.
