@@ -8,31 +8,23 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::record::{Lineage, Position, StateEntry};
+use crate::record::{Lineage, SinkOffset, StateEntry};
 
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {
     /// None in a new store.
     pub lineage: Option<Lineage>,
-    pub sinks: BTreeMap<String, StoredSink>,
+    pub sinks: BTreeMap<String, SinkOffset>,
     /// The source's own state.
     pub state: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StoredSink {
-    /// None while its snapshot is not complete.
-    pub position: Option<Position>,
-    /// The sink's own mark of what it held at that point.
-    pub token: Option<Vec<u8>>,
 }
 
 /// One step forward.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OffsetUpdate {
     /// Sinks whose position, token or both moved.
-    pub sinks: BTreeMap<String, StoredSink>,
+    pub sinks: BTreeMap<String, SinkOffset>,
     /// In order: a later entry of a key wins.
     pub state: Vec<StateEntry>,
 }
@@ -57,7 +49,7 @@ pub trait OffsetStore: Send {
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()>;
 
     /// Puts one sink where the operator says, backwards too.
-    fn set(&mut self, sink: &str, offset: &StoredSink) -> Result<()>;
+    fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()>;
 
     /// Forgets everything: lineage, positions and state.
     fn reset(&mut self) -> Result<()>;

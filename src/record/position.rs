@@ -101,6 +101,15 @@ impl fmt::Display for Lineage {
     }
 }
 
+/// Where a sink stands, as the offset store holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SinkOffset {
+    /// None while its snapshot is not complete.
+    pub position: Option<Position>,
+    /// The sink's own mark of what it held at that point (a file and its length); opaque to everyone else.
+    pub token: Option<Vec<u8>>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

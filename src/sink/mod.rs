@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::{Finding, Result};
-use crate::record::{Batch, CdcRecord, Position, Seq};
+use crate::record::{Batch, CdcRecord, Seq, SinkOffset};
 
 /// What a sink promises and wants; checked at the start, not discovered in production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +70,6 @@ pub struct Accepted(pub Seq);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Durable(pub Seq);
-
-/// Where a sink stands, as the offset store holds it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SinkOffset {
-    /// None while its snapshot is not complete.
-    pub position: Option<Position>,
-    /// The sink's own mark of what it held at that point (a file and its length); opaque to everyone else.
-    pub token: Option<Vec<u8>>,
-}
 
 #[async_trait]
 pub trait Sink: Send {
