@@ -26,6 +26,11 @@ impl Budget {
         self.total_units as usize * UNIT_BYTES
     }
 
+    /// How many batches there can be at once, as each takes at least one unit.
+    pub fn max_batches(&self) -> usize {
+        self.total_units as usize
+    }
+
     pub fn used_bytes(&self) -> usize {
         (self.total_units as usize).saturating_sub(self.free.available_permits()) * UNIT_BYTES
     }

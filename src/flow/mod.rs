@@ -6,7 +6,9 @@
 //! - A batch is cut at a commit where it can be, so that it carries a position; inside a transaction only at its limit.
 
 mod budget;
+mod progress;
 mod writer;
 
 pub use budget::{Budget, Permit};
+pub use progress::{Count, Phase, Progress};
 pub use writer::{BatchWriter, Deliver, Draft, Outlet};

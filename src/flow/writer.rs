@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Permit};
+use super::progress::Progress;
 use crate::record::{Batch, BatchBuilder, Mark, Origin, Position, Seq, StateEntry, Txn};
 
 /// Where a batch goes. The fan-out implements it.
@@ -35,12 +36,13 @@ impl Draft {
 #[derive(Clone)]
 pub struct Outlet {
     pub budget: Budget,
+    pub progress: Arc<Progress>,
     deliver: Arc<dyn Deliver>,
 }
 
 impl Outlet {
-    pub fn new(budget: Budget, deliver: Arc<dyn Deliver>) -> Self {
-        Outlet { budget, deliver }
+    pub fn new(budget: Budget, deliver: Arc<dyn Deliver>, progress: Arc<Progress>) -> Self {
+        Outlet { budget, progress, deliver }
     }
 }
 

@@ -28,6 +28,8 @@ pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
 pub enum StreamEnd {
     /// Everything up to the asked position has been delivered.
     Reached,
+    /// It was asked to stop; the connection is still open for the last confirmation.
+    Stopped,
 }
 
 #[async_trait]
@@ -46,20 +48,26 @@ pub trait Source: Send {
     ///
     /// `from`: none for a fresh snapshot. Otherwise `state` holds the progress of one that was interrupted, whose
     /// finished chunks stand at `from`: the changes since then are delivered first, as [`crate::record::Origin::CatchUp`],
-    /// then the remaining rows. The last batch carries the point as its position and removes the progress.
+    /// then the remaining rows. The last batch carries the point as its position and removes the progress. A
+    /// `Transient` error asks to be called again with the state that has been stored by then. Cancel-safe.
     async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position>;
+
+    /// Where the finished chunks of an interrupted snapshot stand, if the state holds one. Errors: `Data` for state that
+    /// is not this source's.
+    fn interrupted(&self, state: &State) -> Result<Option<Position>>;
 
     /// Where the log ends now, for `--until current`.
     async fn tip(&mut self) -> Result<Position>;
 
-    /// Delivers every change from `from` on, until `until` where one is given, else until an error. A `Transient` error
-    /// asks to be called again from the last position delivered.
+    /// Delivers every change from `from` on, until `until` where one is given, else until `stop` or an error. A
+    /// `Transient` error asks to be called again from the last position delivered.
     async fn stream(
         &mut self,
         from: Position,
         until: Option<Position>,
         outlet: &Outlet,
         confirmed: watch::Receiver<Option<Position>>,
+        stop: watch::Receiver<bool>,
     ) -> Result<StreamEnd>;
 
     /// Tells the server the last confirmed position and gives back what is not to outlive the process.

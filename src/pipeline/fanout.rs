@@ -1,0 +1,130 @@
+//! Hands each batch to every sink of its audience, and collects what they acknowledge.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::acks::{Acks, Audience};
+use crate::flow::{Deliver, Draft};
+use crate::offset::OffsetUpdate;
+use crate::record::{Batch, Origin, Position, Seq};
+
+pub struct Fanout {
+    inner: Mutex<Inner>,
+    /// Of each sink, the batches queued or being written.
+    pending: Vec<AtomicUsize>,
+    /// Notified when a sink has nothing left to do.
+    idle: Notify,
+    /// Notified when something may have become storable.
+    acked: Notify,
+}
+
+struct Inner {
+    last_seq: Seq,
+    acks: Acks,
+    /// Where the stream would resume after everything delivered so far.
+    delivered: Option<Position>,
+    queues: Vec<Option<mpsc::Sender<Arc<Batch>>>>,
+}
+
+impl Fanout {
+    /// One queue for each sink of `acks`, in its order. A queue of `capacity` batches never fills up: each batch holds
+    /// at least one unit of a budget of so many.
+    pub fn new(acks: Acks, sinks: usize, capacity: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Arc<Batch>>>) {
+        let (queues, receivers) = (0..sinks).map(|_| mpsc::channel(capacity)).map(|(tx, rx)| (Some(tx), rx)).unzip();
+        let inner = Inner { last_seq: Seq(0), acks, delivered: None, queues };
+        let fanout = Fanout {
+            inner: Mutex::new(inner),
+            pending: (0..sinks).map(|_| AtomicUsize::new(0)).collect(),
+            idle: Notify::new(),
+            acked: Notify::new(),
+        };
+        (Arc::new(fanout), receivers)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Lets the workers end once they have written what is queued.
+    pub fn close(&self) {
+        self.inner().queues.iter_mut().for_each(|queue| *queue = None);
+    }
+
+    /// Where the stream resumes after everything delivered, by this process, so far.
+    pub fn delivered(&self) -> Option<Position> {
+        self.inner().delivered.clone()
+    }
+
+    /// A sink has taken the batch (accepted, not durable).
+    pub fn written(&self, sink: usize) {
+        if self.pending[sink].fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    pub fn durable(&self, sink: usize, seq: Seq, token: Option<Vec<u8>>) {
+        self.inner().acks.durable(sink, seq, token);
+        self.acked.notify_one();
+    }
+
+    pub fn reached(&self, sink: usize, position: Position, token: Option<Vec<u8>>) {
+        self.inner().acks.reached(sink, position, token);
+        self.acked.notify_one();
+    }
+
+    pub async fn acked(&self) {
+        self.acked.notified().await;
+    }
+
+    /// What became storable, and what may be confirmed once it is stored.
+    pub fn take(&self) -> (OffsetUpdate, Option<Position>) {
+        let acks = &mut self.inner().acks;
+        (acks.take(), acks.confirmable())
+    }
+
+    /// Whether every mark delivered so far has become storable.
+    pub fn is_drained(&self) -> bool {
+        !self.inner().acks.is_waiting()
+    }
+}
+
+impl Deliver for Fanout {
+    fn deliver(&self, draft: Draft) {
+        let audience = match draft.origin {
+            Origin::Snapshot | Origin::CatchUp => Audience::Participants,
+            Origin::Stream => Audience::All,
+        };
+        // Numbering and queueing under one lock: every queue has the order of Seq.
+        let mut inner = self.inner();
+        let seq = Seq(inner.last_seq.0 + 1);
+        inner.last_seq = seq;
+        let batch = Arc::new(draft.number(seq));
+        inner.acks.sent(seq, audience, batch.mark.clone());
+        if batch.mark.position.is_some() {
+            inner.delivered = batch.mark.position.clone();
+        }
+        for (sink, pending) in self.pending.iter().enumerate() {
+            if !inner.acks.is_in(sink, audience) {
+                continue;
+            }
+            let Some(queue) = &inner.queues[sink] else { continue };
+            pending.fetch_add(1, Ordering::AcqRel);
+            if queue.try_send(batch.clone()).is_err() {
+                // The worker is gone; the pipeline sees its error. Nothing is acknowledged for it.
+                pending.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pending.iter().any(|pending| pending.load(Ordering::Acquire) == 0)
+    }
+
+    fn idle(&self) -> &Notify {
+        &self.idle
+    }
+}

@@ -1,0 +1,394 @@
+//! The life of a pipeline: verdict, snapshot, stream, drain.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use super::acks::Acks;
+use super::backoff::Backoff;
+use super::committer::{Committer, Store, lock};
+use super::fanout::Fanout;
+use super::warm_start::{Begin, LostPolicy, Plan, SnapshotMode, StartAt, plan};
+use super::worker::{Lane, Worker, WorkerEnd};
+use crate::error::{Class, Error, Result};
+use crate::flow::{Budget, Outlet, Phase, Progress};
+use crate::offset::{Checkpoint, OffsetStore, OffsetUpdate};
+use crate::record::{Lineage, Position, SinkOffset};
+use crate::sink::Sink;
+use crate::source::{Source, StreamEnd, Verdict};
+
+pub struct SinkSpec {
+    pub name: String,
+    pub sink: Box<dyn Sink>,
+    pub start: StartAt,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Until {
+    /// The server's position when the pipeline starts.
+    Current,
+    At(Position),
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub snapshot: SnapshotMode,
+    pub on_lost_position: LostPolicy,
+    /// What all batches in flight may take.
+    pub budget_bytes: usize,
+    pub until: Option<Until>,
+    /// Changes delivered to each sink before the pipeline ends.
+    pub limit: Option<u64>,
+    /// At most one synced write of offsets in this time.
+    pub commit_interval: Duration,
+    /// The longest a stop waits for the sinks.
+    pub drain_timeout: Duration,
+    /// Whether a server that cannot be reached at the start is waited for.
+    pub wait_for_server: bool,
+}
+
+/// Why a pipeline ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything asked for is delivered.
+    Reached,
+    LimitReached,
+    Stopped,
+}
+
+/// The longest the source may take to say goodbye: one round trip, and dropping what it made for itself.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a barrier looks whether everything delivered was stored.
+const BARRIER_POLL: Duration = Duration::from_millis(10);
+
+pub struct Pipeline {
+    source: Box<dyn Source>,
+    store: Store,
+    sinks: Vec<SinkSpec>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: watch::Receiver<bool>,
+}
+
+/// What a start found and made.
+struct Start {
+    lineage: Lineage,
+    plan: Plan,
+    /// What each sink begins with.
+    offsets: Vec<SinkOffset>,
+    until: Option<Position>,
+}
+
+/// What runs.
+struct Running {
+    start: Start,
+    fanout: Arc<Fanout>,
+    outlet: Outlet,
+    confirmed: watch::Receiver<Option<Position>>,
+}
+
+impl Pipeline {
+    pub fn new(
+        source: Box<dyn Source>,
+        store: Box<dyn OffsetStore>,
+        sinks: Vec<SinkSpec>,
+        options: Options,
+        progress: Arc<Progress>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop }
+    }
+
+    /// Runs until everything asked for is delivered, until `stop`, or until an error that no retry mends. Errors of
+    /// class `Lost`: the server no longer holds the log from the stored position on, and the policy is `fail`.
+    pub async fn run(mut self) -> Result<Outcome> {
+        loop {
+            let result = self.attempt().await;
+            match result {
+                Err(lost) if lost.class() == Class::Lost && self.options.on_lost_position == LostPolicy::Resnapshot => {
+                    tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
+                    lock(&self.store).reset()?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Outcome> {
+        self.progress.enter(Phase::Starting);
+        let start = match self.start().await {
+            Ok(Some(start)) => start,
+            stopped_or_failed => {
+                self.close_source(None).await;
+                return stopped_or_failed.map(|_| Outcome::Stopped);
+            }
+        };
+        let budget = Budget::new(self.options.budget_bytes);
+        let participants = start.plan.begin.iter().map(|begin| matches!(begin, Begin::Snapshot(_)));
+        let offsets = self.sinks.iter().map(|spec| spec.name.clone()).zip(start.offsets.clone()).zip(participants);
+        let acks = Acks::new(offsets.map(|((name, offset), participant)| (name, offset, participant)));
+        let (fanout, queues) = Fanout::new(acks, self.sinks.len(), budget.max_batches());
+        let outlet = Outlet::new(budget.clone(), fanout.clone(), self.progress.clone());
+
+        let mut workers = JoinSet::new();
+        for (index, (spec, queue)) in self.sinks.drain(..).zip(queues).enumerate() {
+            let SinkSpec { name, sink, start: start_at } = spec;
+            let lane =
+                Lane { index, name: name.clone(), queue, fanout: fanout.clone(), progress: self.progress.clone() };
+            let offset = start.offsets[index].clone();
+            let worker = Worker::new(lane, sink, offset, budget.total_bytes(), self.options.limit);
+            workers.spawn(async move {
+                let (sink, result) = worker.run().await;
+                (index, SinkSpec { name, sink, start: start_at }, result)
+            });
+        }
+        let (confirmed_sender, confirmed) = watch::channel(fanout.take().1);
+        let (stop_committer, committer_stop) = watch::channel(false);
+        let committer = Committer {
+            store: self.store.clone(),
+            fanout: fanout.clone(),
+            confirmed: confirmed_sender,
+            interval: self.options.commit_interval,
+        };
+        let mut committer = tokio::spawn(committer.run(committer_stop));
+        let running = Running { start, fanout, outlet, confirmed };
+
+        let mut ended = Vec::new();
+        let mut committed = None;
+        let mut result = tokio::select! {
+            biased;
+            Some(joined) = workers.join_next() => worker_ended(joined, &mut ended),
+            stored = &mut committer => {
+                committed = Some(());
+                Err(stored.unwrap_or_else(|error| Err(panicked(error))).err().unwrap_or_else(|| {
+                    Error::bug("the committer ended before it was told to")
+                }))
+            }
+            result = self.drive(&running) => result,
+        };
+
+        // What is queued becomes durable, is stored, and is confirmed, in that order.
+        self.progress.enter(Phase::Draining);
+        running.fanout.close();
+        let drained = tokio::time::timeout(self.options.drain_timeout, async {
+            while let Some(joined) = workers.join_next().await {
+                result =
+                    first_error(std::mem::replace(&mut result, Ok(Outcome::Stopped)), worker_ended(joined, &mut ended));
+            }
+        });
+        if drained.await.is_err() {
+            let timeout_ms = self.options.drain_timeout.as_millis() as u64;
+            tracing::warn!(timeout_ms, "a sink did not finish in time: what it does not hold durably comes again");
+            workers.abort_all();
+        }
+        if committed.is_none() {
+            stop_committer.send_replace(true);
+            let stored = committer.await.unwrap_or_else(|error| Err(panicked(error)));
+            result = first_error(result, stored.map(|()| Outcome::Reached));
+        }
+        let last_confirmed = running.confirmed.borrow().clone();
+        self.close_source(last_confirmed).await;
+        ended.sort_by_key(|(index, _)| *index);
+        self.sinks = ended.into_iter().map(|(_, spec)| spec).collect();
+        result
+    }
+
+    /// The verdict, and what follows from it on the server and in the store; none when asked to stop before the server
+    /// could be reached.
+    async fn start(&mut self) -> Result<Option<Start>> {
+        let Some(lineage) = self.connect().await? else { return Ok(None) };
+        let checkpoint = lock(&self.store).load()?;
+        let plan = self.plan(&checkpoint, &lineage).await?;
+        let prepared = self.source.prepare(&checkpoint.state).await?;
+        let resumes = plan.begin.iter().any(|begin| matches!(begin, Begin::Resume(_)));
+        let joins_now = resumes && plan.begin.contains(&Begin::Now);
+        let until_tip = self.options.until == Some(Until::Current);
+        let tip = if until_tip || joins_now { Some(self.source.tip().await?) } else { None };
+        // The first sink to say "now" means what the slot holds; one that joins others means the present.
+        let now = tip.clone().filter(|_| resumes).unwrap_or(prepared);
+        let offset = |begin: &Begin| match begin {
+            Begin::Resume(offset) | Begin::Snapshot(offset) => offset.clone(),
+            Begin::Now => SinkOffset { position: Some(now.clone()), token: None },
+        };
+        let offsets: Vec<SinkOffset> = plan.begin.iter().map(offset).collect();
+        self.bind(&lineage, &plan, &offsets)?;
+        let until = match &self.options.until {
+            Some(Until::Current) => tip,
+            Some(Until::At(position)) => Some(position.clone()),
+            None => None,
+        };
+        Ok(Some(Start { lineage, plan, offsets, until }))
+    }
+
+    async fn connect(&mut self) -> Result<Option<Lineage>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.source.lineage().await {
+                Ok(lineage) => return Ok(Some(lineage)),
+                Err(error) if error.is_transient() && self.options.wait_for_server => {
+                    let delay = backoff.next();
+                    tracing::warn!(
+                        ?error,
+                        delay_ms = delay.as_millis() as u64,
+                        "the source cannot be reached, trying again"
+                    );
+                    if stopped_within(&self.stop, delay).await {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn plan(&mut self, checkpoint: &Checkpoint, lineage: &Lineage) -> Result<Plan> {
+        let interrupted = self.source.interrupted(&checkpoint.state)?;
+        let sinks: Vec<_> = self.sinks.iter().map(|spec| (spec.name.clone(), spec.start)).collect();
+        let plan = plan(checkpoint, &sinks, self.options.snapshot, interrupted);
+        match (&plan.needed, &checkpoint.lineage) {
+            (Some(position), Some(stored)) => {
+                self.verify(stored, position).await?;
+                tracing::info!(%position, %lineage, "stored position: valid");
+            }
+            _ => tracing::info!(%lineage, "stored position: cold, nothing is stored yet"),
+        }
+        Ok(plan)
+    }
+
+    /// Errors: `Lost`, with what is missing.
+    async fn verify(&mut self, stored: &Lineage, position: &Position) -> Result<()> {
+        match self.source.retention(stored, position).await? {
+            Verdict::Valid => Ok(()),
+            Verdict::Lost(gap) => Err(Error::lost(format!("the stored position {position} is lost: {gap}")).remedy(
+                "on_lost_position: resnapshot starts over with a snapshot; or bring the log back and run again",
+            )),
+        }
+    }
+
+    fn bind(&self, lineage: &Lineage, plan: &Plan, offsets: &[SinkOffset]) -> Result<()> {
+        let mut store = lock(&self.store);
+        store.bind(lineage)?;
+        store.retain_sinks(&|name| self.sinks.iter().any(|spec| spec.name == name))?;
+        let begins = self.sinks.iter().zip(&plan.begin).zip(offsets);
+        let begins = begins.filter(|((_, begin), _)| !matches!(begin, Begin::Resume(_)));
+        let sinks = begins.map(|((spec, _), offset)| (spec.name.clone(), offset.clone())).collect();
+        store.commit(&OffsetUpdate { sinks, state: Vec::new() })
+    }
+
+    /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.
+    async fn drive(&mut self, running: &Running) -> Result<Outcome> {
+        let Running { start, fanout, outlet, confirmed } = running;
+        let mut from = start.offsets.iter().filter_map(|offset| offset.position.clone()).reduce(Position::earlier);
+        if start.plan.begin.iter().any(|begin| matches!(begin, Begin::Snapshot(_))) {
+            let Some(point) = self.snapshot(start, fanout, outlet).await? else { return Ok(Outcome::Stopped) };
+            from = Some(from.map_or(point.clone(), |from| from.earlier(point)));
+        }
+        if self.options.snapshot == SnapshotMode::Only {
+            return Ok(Outcome::Reached);
+        }
+        self.progress.enter(Phase::Stream);
+        let mut from = from.ok_or_else(|| Error::bug("a pipeline without a sink has no position"))?;
+        let mut backoff = Backoff::default();
+        loop {
+            let (until, stop) = (start.until.clone(), self.stop.clone());
+            let error = match self.source.stream(from.clone(), until, outlet, confirmed.clone(), stop).await {
+                Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
+                Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            let delivered = fanout.delivered().filter(|delivered| delivered.covers(&from));
+            if let Some(delivered) = delivered {
+                backoff.reset();
+                from = delivered;
+            }
+            self.retry(error, &mut backoff).await;
+            if *self.stop.borrow() {
+                return Ok(Outcome::Stopped);
+            }
+            match self.verify(&start.lineage, &from).await {
+                Err(error) if !error.is_transient() => return Err(error),
+                // Not reachable yet: the next attempt says so again.
+                _ => {}
+            }
+        }
+    }
+
+    /// The point the stream goes on from; none when asked to stop.
+    async fn snapshot(&mut self, start: &Start, fanout: &Fanout, outlet: &Outlet) -> Result<Option<Position>> {
+        self.progress.enter(Phase::Snapshot);
+        let mut backoff = Backoff::default();
+        let mut resume = start.plan.resume_snapshot.clone();
+        loop {
+            let state = lock(&self.store).load()?.state;
+            let mut stop = self.stop.clone();
+            let error = tokio::select! {
+                result = self.source.snapshot(resume, &state, outlet) => match result {
+                    Ok(point) => return Ok(Some(point)),
+                    Err(error) if error.is_transient() => error,
+                    Err(error) => return Err(error),
+                },
+                _ = stop.wait_for(|stop| *stop) => return Ok(None),
+            };
+            self.retry(error, &mut backoff).await;
+            // The next attempt goes on behind what is stored, so everything delivered has to be.
+            while !fanout.is_drained() {
+                if stopped_within(&self.stop, BARRIER_POLL).await {
+                    return Ok(None);
+                }
+            }
+            let checkpoint = lock(&self.store).load()?;
+            resume = self.source.interrupted(&checkpoint.state)?;
+            if let Some(position) = &resume {
+                self.verify(&start.lineage, position).await?;
+            }
+        }
+    }
+
+    async fn retry(&mut self, error: Error, backoff: &mut Backoff) {
+        let delay = backoff.next();
+        self.progress.retries.add(1);
+        tracing::warn!(?error, delay_ms = delay.as_millis() as u64, "the source failed, trying again");
+        stopped_within(&self.stop, delay).await;
+    }
+
+    async fn close_source(&mut self, confirmed: Option<Position>) {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.source.close(confirmed)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(?error, "leaving the source"),
+            Err(_) => tracing::warn!("leaving the source took longer than {CLOSE_TIMEOUT:?}"),
+        }
+    }
+}
+
+type Ended = (usize, SinkSpec, Result<WorkerEnd>);
+
+fn worker_ended(joined: Result<Ended, JoinError>, ended: &mut Vec<(usize, SinkSpec)>) -> Result<Outcome> {
+    let (index, spec, result) = joined.map_err(panicked)?;
+    ended.push((index, spec));
+    result.map(|end| match end {
+        WorkerEnd::Closed => Outcome::Stopped,
+        WorkerEnd::LimitReached => Outcome::LimitReached,
+    })
+}
+
+/// The first error stays; without one the first outcome does.
+fn first_error(first: Result<Outcome>, then: Result<Outcome>) -> Result<Outcome> {
+    match (first, then) {
+        (Err(first), _) => Err(first),
+        (Ok(_), Err(then)) => Err(then),
+        (Ok(first), Ok(_)) => Ok(first),
+    }
+}
+
+fn panicked(error: JoinError) -> Error {
+    Error::bug("a task of the pipeline panicked").because(error)
+}
+
+/// Sleeps, unless asked to stop meanwhile.
+async fn stopped_within(stop: &watch::Receiver<bool>, delay: Duration) -> bool {
+    let mut stop = stop.clone();
+    tokio::time::timeout(delay, stop.wait_for(|stop| *stop)).await.is_ok()
+}

@@ -1,0 +1,257 @@
+//! One task a sink: takes batches from its queue, writes, flushes, and says what is durable.
+//!
+//! Invariants:
+//! - Everything accepted and not yet durable is kept, so that a sink that failed gets it again after `open`.
+//! - A record reaches the sink once while the process lives, also when a reconnected source replays part of a
+//!   transaction, and never when the sink's stored position covers it.
+//! - Only a transient error is retried, with backoff; the others end the worker, which then acknowledges nothing more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::fanout::Fanout;
+use crate::error::{Error, Result};
+use crate::flow::Progress;
+use crate::record::{Batch, Change, Origin, Position, Seq, SinkOffset};
+use crate::sink::{Accepted, Batching, Delivery, Durable, Sink};
+
+/// A sink's place in the fan-out.
+pub struct Lane {
+    pub index: usize,
+    pub name: String,
+    pub queue: mpsc::Receiver<Arc<Batch>>,
+    pub fanout: Arc<Fanout>,
+    pub progress: Arc<Progress>,
+}
+
+pub struct Worker {
+    lane: Lane,
+    sink: Box<dyn Sink>,
+    batching: Batching,
+    /// Where the sink stands durably, as it was last reported.
+    offset: SinkOffset,
+    /// The order key of the last record delivered by this process.
+    delivered: Option<(Position, u64)>,
+    /// Accepted, not yet durable.
+    pending: VecDeque<Delivery>,
+    pending_bytes: usize,
+    pending_records: usize,
+    /// The sink's mark as of its last marked batch.
+    token: Option<Vec<u8>>,
+    /// Changes still to deliver before the worker ends by itself.
+    remaining: Option<u64>,
+}
+
+/// Why a worker ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerEnd {
+    Closed,
+    LimitReached,
+}
+
+impl Worker {
+    pub fn new(lane: Lane, sink: Box<dyn Sink>, offset: SinkOffset, budget_bytes: usize, limit: Option<u64>) -> Self {
+        let mut batching = sink.batching();
+        // Unflushed batches hold the budget: a quarter of it leaves room for those queued and being read.
+        batching.max_bytes = batching.max_bytes.min(budget_bytes / 4);
+        Worker {
+            lane,
+            sink,
+            batching,
+            token: offset.token.clone(),
+            offset,
+            delivered: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            pending_records: 0,
+            remaining: limit,
+        }
+    }
+
+    /// Runs until its queue is closed and everything is durable, until its limit, or until an error that no retry mends.
+    pub async fn run(mut self) -> (Box<dyn Sink>, Result<WorkerEnd>) {
+        let result = self.work().await;
+        (self.sink, result)
+    }
+
+    async fn work(&mut self) -> Result<WorkerEnd> {
+        self.reopen(None).await?;
+        let max_delay = Duration::from_millis(self.batching.max_delay_ms);
+        let mut flush_at = Instant::now();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                batch = self.lane.queue.recv() => batch,
+                () = tokio::time::sleep_until(flush_at), if !self.pending.is_empty() => {
+                    self.flush().await?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
+            if self.pending.is_empty() {
+                flush_at = Instant::now() + max_delay;
+            }
+            let limit_reached = self.deliver(batch).await?;
+            let full = self.pending_bytes >= self.batching.max_bytes
+                || self.pending_records >= self.batching.max_records
+                || (self.batching.flush_when_idle && self.lane.queue.is_empty());
+            if full || limit_reached {
+                self.flush().await?;
+            }
+            self.lane.fanout.written(self.lane.index);
+            if limit_reached {
+                self.stop_inside();
+                self.sink.close().await?;
+                return Ok(WorkerEnd::LimitReached);
+            }
+        }
+        self.flush().await?;
+        self.sink.close().await?;
+        Ok(WorkerEnd::Closed)
+    }
+
+    /// Writes what the sink does not have yet of the batch. Whether the limit was reached.
+    async fn deliver(&mut self, batch: Arc<Batch>) -> Result<bool> {
+        let mut delivery = Delivery::whole(batch);
+        if delivery.batch.origin != Origin::Snapshot {
+            if let Some(stored) = &self.offset.position {
+                delivery.first = delivery.batch.first_uncovered(stored);
+            }
+            if let Some((commit, ordinal)) = &self.delivered {
+                delivery.first = delivery.first.max(delivery.batch.first_after(commit, *ordinal));
+            }
+        }
+        let limit_reached = self.cut_at_limit(&mut delivery);
+        if delivery.first < delivery.end && delivery.batch.origin != Origin::Snapshot {
+            if let Some((commit, ordinal)) = delivery.batch.last_key(delivery.end) {
+                self.delivered = Some((commit.clone(), ordinal));
+            }
+        }
+        self.lane.progress.delivered.add((delivery.end - delivery.first) as u64);
+        self.pending_bytes += delivery.batch.bytes();
+        self.pending_records += delivery.end - delivery.first;
+        self.pending.push_back(delivery);
+        if let Err(error) = self.write(self.pending.len() - 1).await {
+            self.reopen(Some(error)).await?; // writes all that is pending, this delivery with it
+        }
+        Ok(limit_reached)
+    }
+
+    fn cut_at_limit(&mut self, delivery: &mut Delivery) -> bool {
+        let Some(remaining) = &mut self.remaining else { return false };
+        let mut end = delivery.first;
+        for record in delivery.batch.records_from(delivery.first) {
+            if *remaining == 0 {
+                break;
+            }
+            end += 1;
+            if !matches!(record.change, Change::Begin | Change::Commit | Change::SchemaChange { .. }) {
+                *remaining -= 1;
+            }
+        }
+        delivery.end = end;
+        *remaining == 0
+    }
+
+    async fn write(&mut self, pending: usize) -> Result<()> {
+        let delivery = &self.pending[pending];
+        let Accepted(seq) = self.sink.write(delivery).await?;
+        debug_assert_eq!(seq, delivery.batch.seq);
+        if !delivery.batch.mark.is_empty() {
+            self.token = self.sink.token();
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let durable = loop {
+            match self.sink.flush().await {
+                Ok(Durable(seq)) => break seq,
+                Err(error) => self.reopen(Some(error)).await?,
+            }
+        };
+        let mut reported = None;
+        while let Some(delivery) = self.pending.front() {
+            if delivery.batch.seq > durable {
+                break;
+            }
+            if delivery.end < delivery.batch.len() {
+                break; // cut at the limit: not the whole batch is durable
+            }
+            if let Some(position) = &delivery.batch.mark.position {
+                let back = self.offset.position.as_ref().is_some_and(|stored| stored.covers(position));
+                if !back {
+                    self.offset.position = Some(position.clone());
+                }
+            }
+            reported = Some(delivery.batch.seq);
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() {
+            self.pending_bytes = 0;
+            self.pending_records = 0;
+        }
+        if let Some(Seq(seq)) = reported {
+            self.offset.token = self.token.clone();
+            self.lane.fanout.durable(self.lane.index, Seq(seq), self.token.clone());
+        }
+        Ok(())
+    }
+
+    /// After the limit cut a batch: the first transaction with something undelivered is where the stream resumes.
+    fn stop_inside(&self) {
+        let Some(delivery) = self.pending.front() else { return };
+        if delivery.batch.origin != Origin::Stream {
+            return;
+        }
+        if let Some(record) = delivery.batch.records_from(delivery.end).next() {
+            self.lane.fanout.reached(self.lane.index, record.txn.commit.clone(), self.sink.token());
+        }
+    }
+
+    /// Opens the sink where it durably stands and writes everything pending again; `failed`: what made it necessary.
+    async fn reopen(&mut self, failed: Option<Error>) -> Result<()> {
+        let mut backoff = Backoff::default();
+        let mut failed = failed;
+        loop {
+            if let Some(error) = failed.take() {
+                let error = error.context(format!("writing to sink {}", self.lane.name));
+                if !error.is_transient() {
+                    return Err(error);
+                }
+                let delay = backoff.next();
+                self.lane.progress.retries.add(1);
+                tracing::warn!(
+                    sink = self.lane.name,
+                    ?error,
+                    delay_ms = delay.as_millis() as u64,
+                    "sink failed, trying again"
+                );
+                tokio::time::sleep(delay).await;
+            }
+            match self.open_and_replay().await {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+
+    async fn open_and_replay(&mut self) -> Result<()> {
+        if let Some(own) = self.sink.open(&self.offset).await? {
+            self.offset = own;
+        }
+        self.token = self.offset.token.clone();
+        for index in 0..self.pending.len() {
+            self.write(index).await?;
+        }
+        Ok(())
+    }
+}
