@@ -1,1 +1,4 @@
 //! Postgres frontend/backend protocol 3, logical replication and COPY text.
+
+pub mod frame;
+pub mod replication;
