@@ -106,17 +106,23 @@ async fn scram(transport: &mut Transport, credentials: &Credentials<'_>, offered
 /// A login without a channel binding: fine unless it is required.
 fn unbound(credentials: &Credentials<'_>) -> Result<()> {
     if credentials.channel_binding == ChannelBinding::Require {
-        return Err(Error::config("channel_binding=require, but the login is not bound to the TLS connection")
-            .remedy("the server must use TLS and scram-sha-256 for this user; or use channel_binding=prefer"));
+        return Err(not_bound());
     }
     Ok(())
 }
 
+pub(super) fn not_bound() -> Error {
+    Error::config("channel_binding=require, but the login is not bound to the TLS connection")
+        .remedy("the server must use TLS and scram-sha-256 for this user; or use channel_binding=prefer")
+}
+
 fn password<'a>(credentials: &Credentials<'a>) -> Result<&'a str> {
-    credentials.password.map(ExposeSecret::expose_secret).ok_or_else(|| {
-        Error::config(format!("the server wants a password for user {}, and none is given", credentials.user))
-            .remedy("put it in the URL, in PGPASSWORD or in ~/.pgpass (mode 0600)")
-    })
+    credentials.password.map(ExposeSecret::expose_secret).ok_or_else(|| no_password(credentials.user))
+}
+
+pub(super) fn no_password(user: &str) -> Error {
+    Error::config(format!("the server wants a password for user {user}, and none is given"))
+        .remedy("put it in the URL, in PGPASSWORD or in ~/.pgpass (mode 0600)")
 }
 
 fn out_of_turn() -> Error {

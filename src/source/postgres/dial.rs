@@ -176,18 +176,23 @@ impl Search<'_> {
                     Err(error) => Failure { error, then: Then::OtherAddress },
                 };
                 refused |= server_error(&failure.error).is_some() && failure.error.class() == Class::Config;
-                // That there is no TLS either says less than why the plain attempt failed.
-                if i == 0 || failure.then != Then::NoOtherWay {
-                    let how = match way {
-                        _ if ways.len() == 1 => "",
-                        Way::Plain => " without TLS",
-                        Way::Tls | Way::TlsIfOffered => " with TLS",
-                    };
-                    let what = format!("{}{how}", self.endpoint);
-                    tracing::debug!(host = %what, error = ?failure.error, "connecting failed");
+                let then = failure.then;
+                let how = match way {
+                    _ if ways.len() == 1 => "",
+                    Way::Plain => " without TLS",
+                    Way::Tls | Way::TlsIfOffered => " with TLS",
+                };
+                let what = format!("{}{how}", self.endpoint);
+                tracing::debug!(host = %what, error = ?failure.error, "connecting failed");
+                // That there is no TLS either says less than why the plain attempt failed; and what both ways met is
+                // told once.
+                let told = i > 0
+                    && (then == Then::NoOtherWay
+                        || failures.last().is_some_and(|first: &Attempt| chain(&first.error) == chain(&failure.error)));
+                if !told {
                     failures.push(Attempt { what, error: failure.error });
                 }
-                match failure.then {
+                match then {
                     Then::OtherWay => {}
                     Then::NoOtherWay | Then::OtherAddress => break,
                     Then::OtherHost => return Verdict::NextHost,
@@ -346,29 +351,25 @@ fn unsuitable(state: ServerState, wanted: SessionAttrs) -> String {
 /// One failure is told as it is; of several, the server's own answer (else the last) is the cause and all are named.
 fn none_will_do(info: &ConnInfo, mut failures: Vec<Attempt>) -> Error {
     let doing = format!("connecting to {info}");
-    let all = failures.iter().map(|attempt| format!("{}: {}", attempt.what, chain(&attempt.error)));
-    let all = all.collect::<Vec<_>>().join("; ");
     let passing = failures.iter().any(|attempt| attempt.error.is_transient());
-    let several = failures.len() > 1;
-    let refused = failures.iter().position(|attempt| server_error(&attempt.error).is_some());
-    let main = match refused {
-        Some(at) => failures.swap_remove(at).error,
-        None => match failures.pop() {
-            Some(attempt) => attempt.error,
-            None => return Error::bug(format!("{doing}: no host was tried")),
-        },
+    let refused = failures.iter().rposition(|attempt| server_error(&attempt.error).is_some());
+    let Some(main) = refused.or(failures.len().checked_sub(1)) else {
+        return Error::bug(format!("{doing}: no host was tried"));
     };
-    if !several {
-        return main.context(doing);
+    let main = failures.remove(main);
+    if failures.is_empty() {
+        return main.error.context(doing);
     }
     // A refused login ends it; of other failures one that may pass is enough to try again.
-    let class = if refused.is_none() && passing { Class::Transient } else { main.class() };
-    let error = Error::new(class, format!("{doing}: no host will do: {all}"));
-    match main.remedy_text().map(str::to_owned) {
+    let class = if refused.is_none() && passing { Class::Transient } else { main.error.class() };
+    let others: String =
+        failures.iter().map(|attempt| format!("{}: {}; ", attempt.what, chain(&attempt.error))).collect();
+    let error = Error::new(class, format!("{doing}: no host will do: {others}{}", main.what));
+    match main.error.remedy_text().map(str::to_owned) {
         Some(remedy) => error.remedy(remedy),
         None => error,
     }
-    .because(main)
+    .because(main.error)
 }
 
 /// An error and its causes in one line.

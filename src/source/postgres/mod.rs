@@ -1,8 +1,8 @@
 //! Postgres: logical replication by pgoutput, and snapshots by COPY.
 
 mod auth;
-pub mod conninfo;
 pub mod connection;
+pub mod conninfo;
 mod dial;
 pub mod error;
 pub mod quote;

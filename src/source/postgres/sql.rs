@@ -17,7 +17,8 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, SimpleQueryMessage};
 
-use super::conninfo::{self, ConnInfo, Host};
+use super::auth;
+use super::conninfo::{self, ConnInfo, Endpoint, Host};
 use super::dial::{self, Dialled, ServerState, Session};
 use super::error;
 use super::session;
@@ -137,7 +138,7 @@ impl Session for Sql {
             *addr = Some(peer);
         }
         let (client, connection) =
-            config.connect_raw(stream, Encrypted).await.map_err(|cause| login_error(cause, info))?;
+            config.connect_raw(stream, Encrypted).await.map_err(|cause| login_error(cause, info, endpoint))?;
         let version = session::version_number(connection.parameter("server_version").unwrap_or_default())?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -160,11 +161,19 @@ impl Session for Sql {
 }
 
 /// `tokio_postgres` tells a login's troubles as text; without a server's answer they are the configuration's.
-fn login_error(cause: tokio_postgres::Error, info: &ConnInfo) -> Error {
-    let doing = format!("logging in as {}", info.user);
+fn login_error(cause: tokio_postgres::Error, info: &ConnInfo, endpoint: &Endpoint) -> Error {
     let ours = cause.as_db_error().is_none() && !cause.is_closed();
     let io = std::error::Error::source(&cause).is_some_and(|inner| inner.is::<std::io::Error>());
-    if ours && !io { Error::config(doing).because(cause) } else { error::sql(cause, doing) }
+    if !ours || io {
+        return error::sql(cause, "logging in");
+    }
+    if endpoint.password.is_none() {
+        return auth::no_password(&info.user);
+    }
+    if info.channel_binding == conninfo::ChannelBinding::Require {
+        return auth::not_bound().because(cause);
+    }
+    Error::config("logging in").because(cause)
 }
 
 /// "Connects" TLS over a socket that has it already.

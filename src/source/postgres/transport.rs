@@ -159,3 +159,94 @@ impl Transport {
 pub(super) fn wire_error(error: WireError) -> Error {
     Error::transient("the server's bytes are not Postgres' protocol").because(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::net::UnixStream;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![tag];
+        bytes.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    fn body(length: usize, seed: usize) -> Vec<u8> {
+        (0..length).map(|i| (i * 31 + seed) as u8).collect()
+    }
+
+    /// Sends bodies of these lengths in pieces of these sizes and reads them back, keeping `kept` of every ten.
+    async fn through(lengths: Vec<usize>, piece_bytes: usize, kept: usize) -> Transport {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut transport = Transport::new(Stream::Unix(near));
+        let sent = lengths.clone();
+        let writer = tokio::spawn(async move {
+            for (i, length) in sent.into_iter().enumerate() {
+                for piece in message(b'd', &body(length, i)).chunks(piece_bytes) {
+                    far.write_all(piece).await.unwrap();
+                }
+            }
+            far
+        });
+        let mut held = Vec::new();
+        for (i, length) in lengths.iter().enumerate() {
+            let read = transport.message().await.unwrap();
+            assert_eq!((read.tag, read.body.len()), (b'd', *length));
+            if i % 10 < kept {
+                held.push((i, read.body));
+            } else {
+                assert_eq!(read.body, body(*length, i));
+            }
+        }
+        // What was kept did not change under later reads.
+        for (i, read) in held {
+            assert_eq!(read, body(lengths[i], i));
+        }
+        drop(writer.await.unwrap());
+        assert!(transport.fill().await.unwrap_err().is_transient(), "the end of the stream");
+        transport
+    }
+
+    #[tokio::test]
+    async fn a_large_message_grows_the_buffer_and_gives_it_back() {
+        let mut transport = through(vec![10, 5_000_000, 10, 10], 1 << 20, 10).await;
+        assert!(transport.input().capacity() <= READ_BUFFER_BYTES && !transport.grown);
+        through(vec![READ_BUFFER_BYTES - 5, READ_BUFFER_BYTES, READ_BUFFER_BYTES - 4, 1], 1 << 20, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_read_loses_nothing() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut transport = Transport::new(Stream::Unix(near));
+        let bytes = message(b'd', &body(100, 0));
+        for half in bytes.chunks(60) {
+            assert!(timeout(Duration::from_millis(5), transport.message()).await.is_err());
+            far.write_all(half).await.unwrap();
+        }
+        assert_eq!(transport.message().await.unwrap().body, body(100, 0));
+    }
+
+    #[tokio::test]
+    async fn a_lying_length_ends_it() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut transport = Transport::new(Stream::Unix(near));
+        far.write_all(&[b'd', 0xff, 0xff, 0xff, 0xff]).await.unwrap();
+        let error = transport.message().await.unwrap_err();
+        assert!(error.is_transient() && format!("{error:?}").contains("length"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn every_byte_arrives(
+            lengths in prop::collection::vec(prop_oneof![6 => 0usize..300, 2 => 0usize..70_000, 1 => 0usize..600_000], 1..60),
+            piece_bytes in 1_000usize..400_000,
+            kept in 0usize..=10,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(through(lengths, piece_bytes, kept));
+        }
+    }
+}

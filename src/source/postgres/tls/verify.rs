@@ -161,8 +161,8 @@ fn common_name(certificate: &CertificateInner<Raw>, wanted: &ServerName<'_>) -> 
             return None;
         }
     }
-    let attributes = certificate.tbs_certificate.subject.0.iter().flat_map(|relative| relative.0.iter());
-    let value = &attributes.filter(|attribute| attribute.oid.to_string() == "2.5.4.3").last()?.value;
+    let mut attributes = certificate.tbs_certificate.subject.0.iter().rev().flat_map(|relative| relative.0.iter());
+    let value = &attributes.find(|attribute| attribute.oid.to_string() == "2.5.4.3")?.value;
     let text = match value.tag() {
         Tag::Utf8String => Utf8StringRef::try_from(value).ok()?.as_str().to_owned(),
         Tag::PrintableString => PrintableStringRef::try_from(value).ok()?.as_str().to_owned(),
