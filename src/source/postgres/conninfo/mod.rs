@@ -1,0 +1,212 @@
+//! Where and how to connect: libpq's connection strings, environment and password file.
+//!
+//! Invariants:
+//! - What libpq accepts means here what it means to libpq: the URL and the keyword form, `PG*` variables, `.pgpass`,
+//!   the six sslmodes and their defaults. What is not supported is refused by name, never ignored where that would weaken
+//!   security.
+//! - A password is a [`SecretString`]: it is in no `Debug`, no `Display` and no error, and no error quotes the input.
+//! - Nothing here reads the process's environment by itself: it is a parameter, so that parsing is a function.
+//!
+//! Precedence: the connection string, then the environment, then the password file (passwords only), then defaults.
+
+mod build;
+mod passfile;
+mod syntax;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::error::Result;
+
+/// Everything needed to open connections to one database.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    /// Tried in order; never empty.
+    pub hosts: Vec<Endpoint>,
+    pub user: String,
+    pub database: String,
+    pub application_name: String,
+    /// The user's own `-c name=value` options; our pinned settings come after them and win.
+    pub options: Option<String>,
+    pub session: SessionAttrs,
+    pub tls: TlsInfo,
+    pub channel_binding: ChannelBinding,
+    /// For one host: name, socket, TLS and login together. None waits as long as the operating system does.
+    pub connect_timeout: Option<Duration>,
+    pub keepalive: Keepalive,
+    /// Try the hosts in random order.
+    pub load_balance: bool,
+}
+
+/// One server to try.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub host: Host,
+    pub port: u16,
+    /// From the connection string, the environment or this host's line in the password file.
+    pub password: Option<SecretString>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// `name` is what the certificate must say; `addr` (hostaddr) saves looking it up.
+    Tcp { name: String, addr: Option<IpAddr> },
+    /// The directory of the server's socket.
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAttrs {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    /// A standby if there is one, else any.
+    PreferStandby,
+}
+
+/// libpq's, in order of strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    Disable,
+    /// Plain; encrypted if the server will not have it so.
+    Allow,
+    /// Encrypted; plain if that fails.
+    Prefer,
+    /// Encrypted; the certificate is verified only if there is a root certificate to verify it with.
+    Require,
+    /// The certificate must come from a known root.
+    VerifyCa,
+    /// … and be made out to the host's name.
+    VerifyFull,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    pub mode: SslMode,
+    pub root: Option<RootCert>,
+    pub client: Option<ClientCert>,
+    /// TLS from the first byte (PostgreSQL 17+), no SSLRequest.
+    pub direct: bool,
+    /// Send the host's name in the clear, as TLS does.
+    pub sni: bool,
+    /// Accept TLS 1.3 only.
+    pub only_tls13: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootCert {
+    File(PathBuf),
+    /// The operating system's.
+    System,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    pub enabled: bool,
+    pub idle: Option<Duration>,
+    pub interval: Option<Duration>,
+    pub count: Option<u32>,
+    pub user_timeout: Option<Duration>,
+}
+
+/// What surrounds the connection string.
+pub trait Environment {
+    /// A variable's value; an empty one counts as absent, as in libpq.
+    fn var(&self, name: &str) -> Option<String>;
+    /// The operating system's name of the user, the default of the database user.
+    fn os_user(&self) -> Option<String>;
+}
+
+/// The environment of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+    fn os_user(&self) -> Option<String> {
+        whoami::username().ok()
+    }
+}
+
+impl ConnInfo {
+    /// Reads a URL (`postgres://user@host:5432/db?sslmode=require`) or a keyword string (`host=… dbname=…`; the empty
+    /// string takes everything from the environment).
+    ///
+    /// # Errors
+    /// Config: a syntax error, an unknown or unsupported key, a value out of range, settings that contradict each other.
+    pub fn parse(text: &str, environment: &dyn Environment) -> Result<ConnInfo> {
+        build::build(syntax::parse(text)?, environment)
+    }
+
+    /// The same, from this process's environment.
+    ///
+    /// # Errors
+    /// As [`ConnInfo::parse`].
+    pub fn from_process(text: &str) -> Result<ConnInfo> {
+        Self::parse(text, &ProcessEnvironment)
+    }
+
+    /// The same way to connect, to one of the hosts only: every connection to the server that was found first.
+    pub fn at(&self, endpoint: &Endpoint) -> ConnInfo {
+        ConnInfo { hosts: vec![endpoint.clone()], ..self.clone() }
+    }
+}
+
+impl fmt::Display for ConnInfo {
+    /// A URL without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "postgres://{}@", self.user)?;
+        for (i, host) in self.hosts.iter().enumerate() {
+            write!(f, "{}{host}", if i == 0 { "" } else { "," })?;
+        }
+        write!(f, "/{}", self.database)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Tcp { name, .. } if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+            Host::Tcp { name, .. } => write!(f, "{name}:{}", self.port),
+            Host::Unix(_) => write!(f, "{}", self.socket_path().unwrap_or_default().display()),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The file of a unix socket: `DIR/.s.PGSQL.PORT`.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        match &self.host {
+            Host::Tcp { .. } => None,
+            Host::Unix(directory) => Some(socket_in(directory, self.port)),
+        }
+    }
+}
+
+fn socket_in(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
+}
+
+#[cfg(test)]
+mod tests;
