@@ -127,10 +127,9 @@ impl Worker {
             }
         }
         let limit_reached = self.cut_at_limit(&mut delivery);
-        if delivery.first < delivery.end && delivery.batch.origin != Origin::Snapshot {
-            if let Some((commit, ordinal)) = delivery.batch.last_key(delivery.end) {
-                self.delivered = Some((commit.clone(), ordinal));
-            }
+        let ordered = delivery.first < delivery.end && delivery.batch.origin != Origin::Snapshot;
+        if let Some((commit, ordinal)) = delivery.batch.last_key(delivery.end).filter(|_| ordered) {
+            self.delivered = Some((commit.clone(), ordinal));
         }
         self.lane.progress.delivered.add((delivery.end - delivery.first) as u64);
         self.pending_bytes += delivery.batch.bytes();
