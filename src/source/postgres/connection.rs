@@ -332,14 +332,17 @@ impl Connection {
     async fn begin(&mut self, sql: &str) -> Result<()> {
         match self.phase {
             Phase::Idle => {}
-            Phase::Failed => self.drain().await?,
+            Phase::Failed => {
+                self.drain().await?;
+                self.phase = Phase::Idle;
+            }
             Phase::Busy | Phase::CopyOut | Phase::CopyBoth => return Err(self.out_of_phase("a command")),
         }
+        if sql.contains('\0') {
+            return Err(Error::config("a name or a text in the command holds a zero byte"));
+        }
         self.phase = Phase::Busy;
-        frontend::query(sql, self.transport.output()).map_err(|cause| {
-            self.phase = Phase::Idle;
-            Error::config("a name or a text in the command holds a zero byte").because(cause)
-        })?;
+        frontend::query(sql, self.transport.output()).config(|| "a command above 2 GiB".into())?;
         self.transport.flush().await
     }
 

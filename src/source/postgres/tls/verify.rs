@@ -103,9 +103,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let certificate = parse(certificate)?;
-        let key = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| bad_encoding())?;
-        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signature, &self.algorithms)
+        verify_tls13_signature_with_raw_key(message, &public_key(certificate)?, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -120,6 +118,12 @@ fn bad_encoding() -> Error {
 /// The Raw profile: serial numbers that RFC 5280 forbids are in use.
 fn parse(certificate: &[u8]) -> Result<CertificateInner<Raw>, Error> {
     CertificateInner::<Raw>::from_der(certificate).map_err(|_| bad_encoding())
+}
+
+/// The public key of a certificate of any version.
+pub(super) fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let key = parse(certificate)?.tbs_certificate.subject_public_key_info.to_der().map_err(|_| bad_encoding())?;
+    Ok(SubjectPublicKeyInfoDer::from(key))
 }
 
 fn verify_validity(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
