@@ -145,6 +145,62 @@ async fn certificates_of_every_kind() {
     assert_eq!(who(&to(&server, "sslmode=require")).await.unwrap(), "postgres|true");
 }
 
+/// As Postgres' manual makes them: the server's request signed by an authority, without extensions.
+#[tokio::test]
+async fn a_certificate_of_version_1() {
+    let Some(server) = Server::own(Version::V15, &[]) else { return };
+    let sign = |authority: &str, key: &str| {
+        let file = |name: &str| server.file(name);
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-req", "-set_serial", "77", "-days", "2", "-in"]).arg(file("server.csr"));
+        openssl.arg("-CA").arg(file(authority)).arg("-CAkey").arg(file(key));
+        let output = openssl.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::write(file("data/server.crt"), output.stdout).unwrap();
+        server.restart("fast");
+    };
+    let ca = format!("sslrootcert={}", server.file("ca.crt").display());
+    sign("ca.crt", "ca.key");
+    let version =
+        Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(server.file("data/server.crt")).output();
+    if !String::from_utf8_lossy(&version.unwrap().stdout).contains("Version: 1") {
+        return crate::support::skip("this openssl makes no certificates of version 1");
+    }
+    for more in [
+        "sslmode=require channel_binding=require".to_owned(),
+        format!("sslmode=verify-ca channel_binding=require {ca}"),
+        format!("sslmode=verify-full host=localhost {ca}"),
+    ] {
+        assert_eq!(who(&to(&server, &more)).await.unwrap(), "postgres|true", "{more}");
+    }
+    let (_, text) = told(who(&to(&server, &format!("sslmode=verify-full {ca}"))).await);
+    assert!(text.contains("leave the name out"), "{text}");
+    let stranger = server.file("stranger.crt");
+    let (_, text) = told(who(&to(&server, &format!("sslmode=verify-ca sslrootcert={}", stranger.display()))).await);
+    assert!(text.contains("UnknownIssuer"), "{text}");
+
+    // The authority's name, but not its key.
+    let forged = (server.file("forged.crt"), server.file("forged.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    openssl.args(["-days", "2", "-subj", "/CN=walbrook test CA", "-out"]).arg(&forged.0).arg("-keyout").arg(&forged.1);
+    assert!(openssl.output().unwrap().status.success());
+    sign("forged.crt", "forged.key");
+    let (error, text) = told(who(&to(&server, &format!("sslmode=verify-ca {ca}"))).await);
+    assert_eq!(error.class(), Class::Config);
+    assert!(text.contains("BadSignature"), "{text}");
+    // An end entity in the root file is no authority for others.
+    std::fs::copy(server.file("client.key"), server.file("leaf.key")).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-key"]).arg(server.file("leaf.key")).args(["-days", "2", "-subj", "/CN=leaf"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"]).arg(server.file("leaf.crt"));
+    assert!(openssl.output().unwrap().status.success());
+    sign("leaf.crt", "leaf.key");
+    let leaf = server.file("leaf.crt");
+    let (_, text) = told(who(&to(&server, &format!("sslmode=verify-ca sslrootcert={}", leaf.display()))).await);
+    assert!(text.contains("UnknownIssuer"), "{text}");
+}
+
 /// Gives the server a self-signed certificate of its own.
 fn install(server: &Server, key: &str, options: &str, subject: &str, extension: &str) {
     let (crt, file) = (server.file("data/server.crt"), server.file("data/server.key"));

@@ -8,6 +8,7 @@
 
 mod binding;
 mod verify;
+mod version1;
 
 use std::io;
 use std::path::Path;
