@@ -552,6 +552,19 @@ fn server_says(message: &Message, sql: &str) -> Result<Error> {
 mod tests {
     use super::*;
 
+    /// What a task may hold across its awaits.
+    #[test]
+    fn everything_can_be_spawned() {
+        fn is_send<T: Send>(_: impl Fn(&'static mut Connection, &'static ConnInfo) -> T) {}
+        is_send(|_, info| Connection::connect(info, Role::Replication));
+        is_send(|_, info| super::super::sql::Sql::connect(info));
+        is_send(|connection, _| connection.simple_query(""));
+        is_send(|connection, _| connection.copy_out(""));
+        is_send(|connection, _| connection.fill());
+        is_send(|connection, _| connection.send_status(0, 0, 0, false));
+        is_send(|connection, _| connection.stop_replication());
+    }
+
     #[test]
     fn values_are_found_by_name() {
         let row = vec![Some(Bytes::from_static(b"ab")), None, Some(Bytes::from_static(b"\xff"))];

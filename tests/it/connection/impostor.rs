@@ -10,6 +10,7 @@ use walbrook::source::postgres::error::code;
 use walbrook::source::postgres::sql::Sql;
 
 use super::{parse, told};
+use crate::support::Server;
 
 /// One turn of a script.
 #[derive(Clone, Copy)]
@@ -142,4 +143,31 @@ async fn rubbish_and_silence() {
     let (error, text) = play(vec![Hear, Stall], "sslmode=disable connect_timeout=2").await;
     assert!(error.is_transient() && text.contains("connect_timeout"), "{text}");
     assert!(started.elapsed() < Duration::from_secs(15), "twice two seconds");
+}
+
+/// A pooler answers the login itself and names a process that is not the one behind it.
+#[tokio::test]
+async fn a_pooler_is_noticed() {
+    let Some(server) = Server::all().next() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let upstream = server.port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let behind = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
+        let (mut from_server, mut to_server) = behind.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
+            let read = &mut bytes[..length];
+            // BackendKeyData: the last byte of the process's number.
+            if let Some(at) = read.windows(5).position(|window| window == b"K\0\0\0\x0c") {
+                read[at + 8] ^= 1;
+            }
+            to_client.write_all(read).await.unwrap();
+        }
+    });
+    let info = parse(&format!("postgres://postgres:secret@127.0.0.1:{port}/postgres?sslmode=disable"));
+    assert!(Connection::connect(&info, Role::Sql).await.unwrap().is_behind_pooler());
 }

@@ -45,6 +45,7 @@ async fn an_unknown_authority_or_another_name_is_refused() {
             assert_eq!(error.class(), Class::Config, "{mode}");
             assert!(text.contains("UnknownIssuer") && text.contains("sslrootcert must hold"), "{mode}: {text}");
         }
+        // libpq would go on in the clear here.
         assert_eq!(who(&to(server, &format!("sslmode=prefer sslrootcert={stranger}"))).await.unwrap(), "postgres|true");
 
         let elsewhere = format!("host=127.0.0.2 sslrootcert={ca}");

@@ -53,7 +53,8 @@ impl Tls {
             (SslMode::VerifyFull | SslMode::VerifyCa, None) => {
                 return Err(Error::bug("a verifying sslmode without a root certificate"));
             }
-            // As libpq: a root certificate counts from `require` on.
+            // A root certificate counts from `require` on. (libpq verifies below that too, and where it fails goes on
+            // without encryption: encrypted to whomever is not worse.)
             _ => Trust::Anything,
         };
         let verifies_name = matches!(trust, Trust::ChainAndName(_));
