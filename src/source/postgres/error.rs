@@ -45,7 +45,8 @@ impl PgError {
             if field == 0 {
                 break;
             }
-            let end = memchr::memchr(0, &body[at..]).ok_or(WireError::new("ErrorResponse", "a field has no end", at))?;
+            let end =
+                memchr::memchr(0, &body[at..]).ok_or(WireError::new("ErrorResponse", "a field has no end", at))?;
             // A server in another encoding may send this before client_encoding holds.
             let value = String::from_utf8_lossy(&body[at..at + end]).into_owned();
             at += end + 1;
@@ -103,11 +104,15 @@ impl PgError {
         }
         let ours = match self.code.as_str() {
             "28P01" => "check user and password (URL, PGPASSWORD or ~/.pgpass)",
-            "28000" => "check the user, its REPLICATION attribute, and the server's pg_hba.conf for this host, database and TLS",
+            "28000" => {
+                "check the user, its REPLICATION attribute, and the server's pg_hba.conf for this host, database and TLS"
+            }
             "3D000" => "check the database's name in the URL",
             "53300" => "raise max_connections or max_wal_senders, or close other connections",
             "53400" => "drop a replication slot that is no longer used, or raise max_replication_slots",
-            "25006" => "the server is a standby or read-only: use target_session_attrs=read-write with all hosts in the URL",
+            "25006" => {
+                "the server is a standby or read-only: use target_session_attrs=read-write with all hosts in the URL"
+            }
             _ => return self.hint.clone(),
         };
         match &self.hint {
@@ -239,7 +244,8 @@ mod tests {
         for code in ["08006", "57P01", "57P03", "53300", "55006", "40001", "58P01", "XX000"] {
             assert_eq!(class(code), Class::Transient, "{code}");
         }
-        for code in ["28P01", "28000", "3D000", "42501", "42704", "42P01", "0A000", "55000", "53400", "25006", "", "é"] {
+        for code in ["28P01", "28000", "3D000", "42501", "42704", "42P01", "0A000", "55000", "53400", "25006", "", "é"]
+        {
             assert_eq!(class(code), Class::Config, "{code}");
         }
         assert_eq!(class("22P05"), Class::Data);

@@ -112,7 +112,8 @@ pub(super) fn build(pairs: Pairs, environment: &dyn Environment) -> Result<ConnI
     let user = match settings.get("user") {
         Some(user) => user,
         None => environment.os_user().ok_or_else(|| {
-            Error::config("no user is given and the operating system does not tell its own").remedy("set user or PGUSER")
+            Error::config("no user is given and the operating system does not tell its own")
+                .remedy("set user or PGUSER")
         })?,
     };
     let database = settings.get("dbname").unwrap_or_else(|| user.clone());
@@ -221,13 +222,15 @@ impl Settings<'_> {
         let passwords = self.passwords();
         (0..count)
             .map(|i| {
-                let port = match ports.get(if ports.len() == 1 { 0 } else { i }).map_or("", String::as_str) {
-                    "" => DEFAULT_PORT,
-                    port => port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
-                        Error::config(format!("port: \"{port}\" is not a number from 1 to 65535"))
-                    })?,
-                };
-                let host = host(names.get(i).map_or("", String::as_str), addrs.get(i).map_or("", String::as_str), port)?;
+                let port =
+                    match ports.get(if ports.len() == 1 { 0 } else { i }).map_or("", String::as_str) {
+                        "" => DEFAULT_PORT,
+                        port => port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
+                            Error::config(format!("port: \"{port}\" is not a number from 1 to 65535"))
+                        })?,
+                    };
+                let host =
+                    host(names.get(i).map_or("", String::as_str), addrs.get(i).map_or("", String::as_str), port)?;
                 let password = passwords.of(&host, port, database, user);
                 Ok(Endpoint { host, port, password })
             })
@@ -279,8 +282,12 @@ impl Settings<'_> {
             None => self.default_file("root.crt").map(RootCert::File),
         };
         if mode >= SslMode::VerifyCa && root.is_none() {
-            return Err(Error::config("sslmode=verify-ca or verify-full, but there is no root certificate to verify with")
-                .remedy("set sslrootcert to the file of the authority that signed the server's certificate, or to system"));
+            return Err(Error::config(
+                "sslmode=verify-ca or verify-full, but there is no root certificate to verify with",
+            )
+            .remedy(
+                "set sslrootcert to the file of the authority that signed the server's certificate, or to system",
+            ));
         }
         let direct = self.choice("sslnegotiation", false, &[("postgres", false), ("direct", true)])?;
         if direct && mode < SslMode::Require {
@@ -370,7 +377,9 @@ impl Passwords {
             Passwords::File(text) => {
                 let name = match host {
                     Host::Tcp { name, .. } => name.as_str().into(),
-                    Host::Unix(path) if SOCKET_DIRECTORIES.iter().any(|dir| path == Path::new(dir)) => "localhost".into(),
+                    Host::Unix(path) if SOCKET_DIRECTORIES.iter().any(|dir| path == Path::new(dir)) => {
+                        "localhost".into()
+                    }
                     Host::Unix(path) => path.to_string_lossy(),
                 };
                 passfile::find(text.expose_secret(), Wanted { host: &name, port, database, user })
@@ -382,9 +391,7 @@ impl Passwords {
 fn host(name: &str, addr: &str, port: u16) -> Result<Host> {
     let addr: Option<IpAddr> = match addr {
         "" => None,
-        addr => {
-            Some(addr.parse().map_err(|_| Error::config(format!("hostaddr: \"{addr}\" is not an IP address")))?)
-        }
+        addr => Some(addr.parse().map_err(|_| Error::config(format!("hostaddr: \"{addr}\" is not an IP address")))?),
     };
     Ok(match (name, addr) {
         ("", None) => {
@@ -398,7 +405,9 @@ fn host(name: &str, addr: &str, port: u16) -> Result<Host> {
         ("", Some(addr)) => Host::Tcp { name: addr.to_string(), addr: Some(addr) },
         (path, None) if path.starts_with('/') => Host::Unix(path.into()),
         (name, _) if name.starts_with(['/', '@']) => {
-            return Err(Error::config("host: a socket in the abstract namespace, or with a hostaddr, is not supported"));
+            return Err(Error::config(
+                "host: a socket in the abstract namespace, or with a hostaddr, is not supported",
+            ));
         }
         (name, addr) => Host::Tcp { name: name.into(), addr },
     })

@@ -65,10 +65,12 @@ fn a_url_with_everything() {
 
 #[test]
 fn keywords_with_everything() {
-    let info = parse(r"host=db.example port = 5433 user='o''x' password = 'it\'s \\ ''dbname=my\ db sslmode=disable"
-        .replace("'o''x'", "ox")
-        .replace("''dbname", "'\tdbname")
-        .as_str());
+    let info = parse(
+        r"host=db.example port = 5433 user='o''x' password = 'it\'s \\ ''dbname=my\ db sslmode=disable"
+            .replace("'o''x'", "ox")
+            .replace("''dbname", "'\tdbname")
+            .as_str(),
+    );
     assert_eq!((info.user.as_str(), info.database.as_str()), ("ox", "my db"));
     assert_eq!(password(&info), Some(r"it's \ "));
     assert_eq!((&info.hosts[0].host, info.hosts[0].port), (&tcp("db.example"), 5433));
@@ -222,7 +224,9 @@ fn a_password_is_nowhere() {
     let info = parse("postgres://u:tops%65cret@h/db");
     assert_eq!(password(&info), Some("topsecret"));
     assert!(!format!("{info:?} {info}").contains("topsecret"));
-    for text in ["postgres://u:topsecret@h:x/db", "password=topsecret sslmod=x", "password='topsecret", "password=topsecret x"] {
+    for text in
+        ["postgres://u:topsecret@h:x/db", "password=topsecret sslmod=x", "password='topsecret", "password=topsecret x"]
+    {
         assert!(!refused(text).contains("topsecret"), "{text}");
     }
 }
