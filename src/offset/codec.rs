@@ -11,6 +11,7 @@
 //! text     = length:u32 UTF-8
 //! offset   = optional optional                 position (Position::to_bytes), token
 //! optional = 0 | 1 length:u32 bytes
+//! contents = entries:u64 sum:u64               how many entries there are, and the sum of their crc32
 //! format   = "WALBROOK" version:u32            not sealed: every later version must be able to read it
 //! ```
 
@@ -48,7 +49,7 @@ pub(super) fn unseal<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8]> {
     parts().ok_or_else(|| corrupt(key, "its length or checksum is wrong"))
 }
 
-fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+pub(super) fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
     hasher.update(payload);
@@ -57,6 +58,10 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
 
 pub(super) fn corrupt(key: &[u8], why: &str) -> Error {
     Error::config(format!("the value stored under {} is corrupt: {why}", key.escape_ascii()))
+}
+
+pub(super) fn encode_contents(entries: u64, sum: u64) -> Vec<u8> {
+    [entries.to_be_bytes(), sum.to_be_bytes()].concat()
 }
 
 pub(super) fn encode_lineage(lineage: &Lineage) -> Vec<u8> {

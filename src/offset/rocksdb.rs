@@ -9,12 +9,14 @@
 //!   opened at.
 //! - After a failed write the database is closed and opened again before the next one, so that what is on disk decides.
 //!
-//! Keys: `meta/format`, `meta/lineage`, `sink/<name>`, `state/<key>`; values as in [`super::codec`].
+//! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `sink/<name>`, `state/<key>`; values as in [`super::codec`].
 //!
-//! What a damaged file does: tables and manifest are checksummed, and so is every value again. In the write-ahead log an
-//! incomplete *last* record is what a crash leaves behind, so it is dropped, and damage that looks just like it (the
-//! length of a last record) too: the store is then an earlier, consistent one, and the server, asked for a position
-//! that it has been told is no longer needed, says so at the warm start.
+//! What a damaged file does: RocksDB's own checksums notice most of it. But an incomplete *last* record of its log or
+//! manifest is what a crash leaves behind, so RocksDB drops it, and damage that looks just like it too: a table can
+//! vanish that way. So every batch also writes `meta/contents`, the number of entries and the sum of their checksums: what
+//! is read is a state that was once committed as a whole, or it is an error. That state may be an earlier one (the end
+//! of the log is damaged); then the server, asked for a position that it was told is no longer needed, says so at the
+//! warm start.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -33,6 +35,7 @@ use crate::error::{Context, Error, Result};
 use crate::record::{Lineage, SinkOffset};
 
 const FORMAT_KEY: &[u8] = b"meta/format";
+const CONTENTS_KEY: &[u8] = b"meta/contents";
 const LINEAGE_KEY: &[u8] = b"meta/lineage";
 const SINK_PREFIX: &[u8] = b"sink/";
 const STATE_PREFIX: &[u8] = b"state/";
@@ -73,6 +76,49 @@ pub struct RocksStore {
     /// What the rules compare with; the state stays on disk.
     lineage: Option<Lineage>,
     sinks: BTreeMap<String, SinkOffset>,
+    entries: Entries,
+}
+
+/// The checksum of every entry but `meta/contents` and `meta/format`: what a change replaces is known without reading.
+#[derive(Default)]
+struct Entries {
+    checksums: BTreeMap<Vec<u8>, u32>,
+    sum: u64,
+}
+
+impl Entries {
+    fn apply(&mut self, key: Vec<u8>, checksum: Option<u32>) {
+        let replaced = match checksum {
+            Some(checksum) => self.checksums.insert(key, checksum),
+            None => self.checksums.remove(&key),
+        };
+        self.sum = self.sum + u64::from(checksum.unwrap_or(0)) - u64::from(replaced.unwrap_or(0));
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        codec::encode_contents(self.checksums.len() as u64, self.sum)
+    }
+}
+
+/// One atomic step: RocksDB's batch and what it does to the entries.
+#[derive(Default)]
+struct Step {
+    batch: WriteBatch,
+    entries: Vec<(Vec<u8>, Option<u32>)>,
+}
+
+impl Step {
+    fn put(&mut self, key: Vec<u8>, payload: &[u8]) -> Result<()> {
+        self.batch.put(&key, seal(&key, payload)?);
+        let sum = codec::checksum(&key, payload);
+        self.entries.push((key, Some(sum)));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: Vec<u8>) {
+        self.batch.delete(&key);
+        self.entries.push((key, None));
+    }
 }
 
 impl RocksStore {
@@ -86,7 +132,14 @@ impl RocksStore {
             create(dir, &folder)?;
         }
         prove_ours(&folder)?;
-        let mut store = RocksStore { folder, db: None, read_only: false, lineage: None, sinks: BTreeMap::new() };
+        let mut store = RocksStore {
+            folder,
+            db: None,
+            read_only: false,
+            lineage: None,
+            sinks: BTreeMap::new(),
+            entries: Entries::default(),
+        };
         store.reopen()?;
         Ok(store)
     }
@@ -100,13 +153,9 @@ impl RocksStore {
             return Err(Error::config(format!("there is no offset store in {}", dir.display()))
                 .remedy("name the state directory that the pipeline runs with"));
         }
-        let (db, checkpoint) = attempt(|| {
-            let db = open_existing(&folder)?;
-            let checkpoint = read(&db, &folder)?;
-            Ok((db, checkpoint))
-        })?;
-        let Checkpoint { lineage, sinks, .. } = checkpoint;
-        Ok(RocksStore { folder, db: Some(db), read_only: true, lineage, sinks })
+        let db = attempt(|| open_existing(&folder))?;
+        let (Checkpoint { lineage, sinks, .. }, entries) = read(&db, &folder)?;
+        Ok(RocksStore { folder, db: Some(db), read_only: true, lineage, sinks, entries })
     }
 
     /// Opens the database again where a failed write has closed it.
@@ -116,8 +165,8 @@ impl RocksStore {
         }
         if self.db.is_none() {
             let db = DB::open(&options(), &self.folder).map_err(|error| classify(error, "opening", &self.folder))?;
-            let Checkpoint { lineage, sinks, .. } = read(&db, &self.folder)?;
-            (self.db, self.lineage, self.sinks) = (Some(db), lineage, sinks);
+            let (Checkpoint { lineage, sinks, .. }, entries) = read(&db, &self.folder)?;
+            (self.db, self.lineage, self.sinks, self.entries) = (Some(db), lineage, sinks, entries);
         }
         Ok(())
     }
@@ -129,7 +178,11 @@ impl RocksStore {
         })
     }
 
-    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+    fn write(&mut self, step: Step) -> Result<()> {
+        let Step { mut batch, entries } = step;
+        // Should the write fail, they are read again with everything else.
+        entries.into_iter().for_each(|(key, checksum)| self.entries.apply(key, checksum));
+        batch.put(CONTENTS_KEY, seal(CONTENTS_KEY, &self.entries.encode())?);
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         self.db()?.write_opt(batch, &synced).map_err(|error| {
@@ -141,7 +194,7 @@ impl RocksStore {
 
 impl OffsetStore for RocksStore {
     fn load(&self) -> Result<Checkpoint> {
-        read(self.db()?, &self.folder)
+        Ok(read(self.db()?, &self.folder)?.0)
     }
 
     fn bind(&mut self, lineage: &Lineage) -> Result<()> {
@@ -150,9 +203,9 @@ impl OffsetStore for RocksStore {
         if self.lineage.as_ref() == Some(lineage) {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
-        batch.put(LINEAGE_KEY, seal(LINEAGE_KEY, &codec::encode_lineage(lineage))?);
-        self.write(batch)?;
+        let mut step = Step::default();
+        step.put(LINEAGE_KEY.to_vec(), &codec::encode_lineage(lineage))?;
+        self.write(step)?;
         self.lineage = Some(lineage.clone());
         Ok(())
     }
@@ -163,18 +216,18 @@ impl OffsetStore for RocksStore {
         if update.is_empty() {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
+        let mut step = Step::default();
         for (name, offset) in &update.sinks {
-            put_sink(&mut batch, name, offset)?;
+            put_sink(&mut step, name, offset)?;
         }
         for entry in &update.state {
             let key = [STATE_PREFIX, &entry.key].concat();
             match &entry.value {
-                Some(value) => batch.put(&key, seal(&key, value)?),
-                None => batch.delete(&key),
+                Some(value) => step.put(key, value)?,
+                None => step.delete(key),
             }
         }
-        self.write(batch)?;
+        self.write(step)?;
         for (name, offset) in &update.sinks {
             self.sinks.insert(name.clone(), offset.clone());
         }
@@ -183,14 +236,14 @@ impl OffsetStore for RocksStore {
 
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
         self.reopen()?;
-        let mut batch = WriteBatch::default();
+        let mut step = Step::default();
         for name in self.sinks.keys().filter(|name| !keep(name)) {
-            batch.delete(sink_key(name));
+            step.delete(sink_key(name));
         }
-        if batch.is_empty() {
+        if step.entries.is_empty() {
             return Ok(());
         }
-        self.write(batch)?;
+        self.write(step)?;
         self.sinks.retain(|name, _| keep(name));
         Ok(())
     }
@@ -198,23 +251,20 @@ impl OffsetStore for RocksStore {
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
         self.reopen()?;
         rules::may_set(self.lineage.as_ref(), sink)?;
-        let mut batch = WriteBatch::default();
-        put_sink(&mut batch, sink, offset)?;
-        self.write(batch)?;
+        let mut step = Step::default();
+        put_sink(&mut step, sink, offset)?;
+        self.write(step)?;
         self.sinks.insert(sink.to_owned(), offset.clone());
         Ok(())
     }
 
     fn reset(&mut self) -> Result<()> {
         self.reopen()?;
-        let mut batch = WriteBatch::default();
-        for item in self.db()?.iterator(IteratorMode::Start) {
-            let (key, _) = item.map_err(|error| classify(error, "reading", &self.folder))?;
-            if *key != *FORMAT_KEY {
-                batch.delete(key);
-            }
+        let mut step = Step::default();
+        for key in self.entries.checksums.keys() {
+            step.delete(key.clone());
         }
-        self.write(batch)?;
+        self.write(step)?;
         (self.lineage, self.sinks) = (None, BTreeMap::new());
         Ok(())
     }
@@ -224,10 +274,8 @@ fn sink_key(name: &str) -> Vec<u8> {
     [SINK_PREFIX, name.as_bytes()].concat()
 }
 
-fn put_sink(batch: &mut WriteBatch, name: &str, offset: &SinkOffset) -> Result<()> {
-    let key = sink_key(name);
-    batch.put(&key, seal(&key, &codec::encode_offset(offset))?);
-    Ok(())
+fn put_sink(step: &mut Step, name: &str, offset: &SinkOffset) -> Result<()> {
+    step.put(sink_key(name), &codec::encode_offset(offset))
 }
 
 fn options() -> Options {
@@ -287,9 +335,9 @@ fn create(dir: &Path, folder: &Path) -> Result<()> {
     held.sync_all().map_err(|error| io_error(error, "syncing the state directory"))
 }
 
-/// Reads the format before anything is opened for writing: opening for writing already changes files.
+/// Reads everything before anything is opened for writing: opening for writing already changes files.
 fn prove_ours(folder: &Path) -> Result<()> {
-    attempt(|| open_existing(folder)).map(drop)
+    attempt(|| open_existing(folder).and_then(|db| read(&db, folder))).map(drop)
 }
 
 /// Opens for reading only and checks the format.
@@ -324,22 +372,33 @@ fn attempt<T>(open: impl Fn() -> Result<T>) -> Result<T> {
     open()
 }
 
-fn read(db: &DB, folder: &Path) -> Result<Checkpoint> {
-    let mut checkpoint = Checkpoint::default();
+/// Everything that is stored, and the checksum of each entry.
+fn read(db: &DB, folder: &Path) -> Result<(Checkpoint, Entries)> {
+    let wrong = |error: Error| {
+        error.context(format!("reading the offset store {}", folder.display())).remedy(corrupt_remedy(folder))
+    };
+    let (mut checkpoint, mut entries) = (Checkpoint::default(), Entries::default());
+    let mut contents = entries.encode();
     for item in db.iterator(IteratorMode::Start) {
         let (key, value) = item.map_err(|error| classify(error, "reading", folder))?;
-        read_entry(&mut checkpoint, &key, &value)
-            .map_err(|error| error.context(format!("reading the offset store {}", folder.display())))
-            .map_err(|error| error.remedy(corrupt_remedy(folder)))?;
+        if *key == *FORMAT_KEY {
+            continue;
+        }
+        let payload = unseal(&key, &value).map_err(wrong)?;
+        if *key == *CONTENTS_KEY {
+            contents = payload.to_vec();
+            continue;
+        }
+        read_entry(&mut checkpoint, &key, payload).map_err(wrong)?;
+        entries.apply(key.to_vec(), Some(codec::checksum(&key, payload)));
     }
-    Ok(checkpoint)
+    if contents != entries.encode() {
+        return Err(wrong(corrupt(CONTENTS_KEY, "other entries are there than were stored together")));
+    }
+    Ok((checkpoint, entries))
 }
 
-fn read_entry(checkpoint: &mut Checkpoint, key: &[u8], value: &[u8]) -> Result<()> {
-    if key == FORMAT_KEY {
-        return Ok(());
-    }
-    let payload = unseal(key, value)?;
+fn read_entry(checkpoint: &mut Checkpoint, key: &[u8], payload: &[u8]) -> Result<()> {
     if key == LINEAGE_KEY {
         let lineage = codec::decode_lineage(payload).ok_or_else(|| corrupt(key, "it is not a lineage"))?;
         checkpoint.lineage = Some(lineage);
