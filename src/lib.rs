@@ -5,6 +5,7 @@ pub mod error;
 pub mod flow;
 pub mod offset;
 pub mod pipeline;
+pub mod quantity;
 pub mod record;
 pub mod sink;
 pub mod source;

@@ -4,5 +4,6 @@
 //! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
 
 mod floors;
+mod offsets;
 mod servers;
 mod support;

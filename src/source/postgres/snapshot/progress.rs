@@ -59,6 +59,21 @@ impl Progress {
         state.keys().filter(|key| key.starts_with(PREFIX.as_bytes())).cloned()
     }
 
+    /// The stored keys that say nothing any more: of a snapshot that starts over, or of storages that do.
+    pub fn stale<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Vec<u8>> + 'a {
+        Self::keys(state).filter(|key| {
+            let text = String::from_utf8_lossy(key);
+            match text.split('/').skip(1).collect::<Vec<_>>()[..] {
+                ["chunk", oid, filenode, _] => match (oid.parse(), filenode.parse()) {
+                    (Ok(oid), Ok(filenode)) => !self.chunks.contains_key(&(oid, filenode)),
+                    _ => true,
+                },
+                ["done", oid] => oid.parse().is_ok_and(|oid| !self.done.contains(&oid)),
+                _ => false,
+            }
+        })
+    }
+
     pub fn is_done(&self, oid: u32) -> bool {
         self.done.contains(&oid)
     }

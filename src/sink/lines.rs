@@ -1,0 +1,78 @@
+//! What the sinks of lines share: encoding a delivery into one reused buffer, written in pieces.
+//!
+//! Invariants:
+//! - A piece is whole lines.
+//! - Between deliveries the buffer is empty and at most [`KEPT_BYTES`] large, whatever a record has needed.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::Delivery;
+use crate::error::Result;
+use crate::record::{CdcRecord, Origin};
+
+/// Turns records into lines; the formats of `encode` are these.
+pub trait Encode: Send + 'static {
+    /// Appends the record's lines to `out`, each complete with its `\n`; a record that the format leaves out appends
+    /// nothing. On an error what was appended is discarded.
+    fn encode(&mut self, origin: Origin, record: &CdcRecord<'_>, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// A piece is written as soon as it holds this much: twice a pipe's 64 KiB, so that a reader finds it full, and small
+/// enough to be in the core's cache still when the kernel copies it.
+const PIECE_BYTES: usize = 128 * 1024;
+/// A record of ordinary size still fits behind an almost full piece without growing the buffer.
+const KEPT_BYTES: usize = 2 * PIECE_BYTES;
+
+#[derive(Default)]
+pub(super) struct LineBuffer(Vec<u8>);
+
+impl LineBuffer {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+        self.0.shrink_to(KEPT_BYTES);
+    }
+
+    /// Encodes the delivery and hands it to `write` piece by piece. Errors: those of the encoder and of `write`; what is
+    /// left of the delivery is dropped.
+    pub(super) fn encode<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        delivery: &Delivery,
+        write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let done = self.encode_all(encoder, delivery, write);
+        self.clear();
+        done
+    }
+
+    fn encode_all<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        delivery: &Delivery,
+        write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let origin = delivery.batch.origin;
+        for record in delivery.records() {
+            let lines = self.0.len();
+            if let Err(error) = encoder.encode(origin, &record, &mut self.0) {
+                // The lines before it are good: they reach the reader before the error does.
+                self.0.truncate(lines);
+                return write(&self.0).and(Err(error));
+            }
+            if self.0.len() >= PIECE_BYTES {
+                write(&self.0)?;
+                self.clear();
+            }
+        }
+        if self.0.is_empty() { Ok(()) } else { write(&self.0) }
+    }
+}
+
+/// Runs what may block this thread (a full pipe, a sync) without holding up the runtime's other tasks. On a current-thread
+/// runtime there is no other thread, and it just runs.
+pub(super) fn blocking<T>(run: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
+        _ => run(),
+    }
+}
