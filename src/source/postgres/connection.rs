@@ -332,14 +332,17 @@ impl Connection {
     async fn begin(&mut self, sql: &str) -> Result<()> {
         match self.phase {
             Phase::Idle => {}
-            Phase::Failed => self.drain().await?,
+            Phase::Failed => {
+                self.drain().await?;
+                self.phase = Phase::Idle;
+            }
             Phase::Busy | Phase::CopyOut | Phase::CopyBoth => return Err(self.out_of_phase("a command")),
         }
+        if sql.contains('\0') {
+            return Err(Error::config("a name or a text in the command holds a zero byte"));
+        }
         self.phase = Phase::Busy;
-        frontend::query(sql, self.transport.output()).map_err(|cause| {
-            self.phase = Phase::Idle;
-            Error::config("a name or a text in the command holds a zero byte").because(cause)
-        })?;
+        frontend::query(sql, self.transport.output()).config(|| "a command above 2 GiB".into())?;
         self.transport.flush().await
     }
 
@@ -548,6 +551,19 @@ fn server_says(message: &Message, sql: &str) -> Result<Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a task may hold across its awaits.
+    #[test]
+    fn everything_can_be_spawned() {
+        fn is_send<T: Send>(_: impl Fn(&'static mut Connection, &'static ConnInfo) -> T) {}
+        is_send(|_, info| Connection::connect(info, Role::Replication));
+        is_send(|_, info| super::super::sql::Sql::connect(info));
+        is_send(|connection, _| connection.simple_query(""));
+        is_send(|connection, _| connection.copy_out(""));
+        is_send(|connection, _| connection.fill());
+        is_send(|connection, _| connection.send_status(0, 0, 0, false));
+        is_send(|connection, _| connection.stop_replication());
+    }
 
     #[test]
     fn values_are_found_by_name() {

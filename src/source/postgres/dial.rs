@@ -178,7 +178,8 @@ impl Search<'_> {
                 refused |= server_error(&failure.error).is_some() && failure.error.class() == Class::Config;
                 let then = failure.then;
                 let how = match way {
-                    _ if ways.len() == 1 => "",
+                    // One way only, or not come so far that it mattered.
+                    _ if ways.len() == 1 || then == Then::OtherAddress => "",
                     Way::Plain => " without TLS",
                     Way::Tls | Way::TlsIfOffered => " with TLS",
                 };

@@ -8,6 +8,7 @@
 
 mod binding;
 mod verify;
+mod version1;
 
 use std::io;
 use std::path::Path;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use rustls::ClientConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -51,7 +53,8 @@ impl Tls {
             (SslMode::VerifyFull | SslMode::VerifyCa, None) => {
                 return Err(Error::bug("a verifying sslmode without a root certificate"));
             }
-            // As libpq: a root certificate counts from `require` on.
+            // A root certificate counts from `require` on. (libpq verifies below that too, and where it fails goes on
+            // without encryption: encrypted to whomever is not worse.)
             _ => Trust::Anything,
         };
         let verifies_name = matches!(trust, Trust::ChainAndName(_));
@@ -64,10 +67,8 @@ impl Tls {
         let mut config = match &info.client {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let (chain, key) = client_cert(files)?;
-                builder.with_client_auth_cert(chain, key).config(|| {
-                    format!("the client certificate {} and the key {}", files.cert.display(), files.key.display())
-                })?
+                let identity = client_cert(files, &provider)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
         };
         config.enable_sni = info.sni;
@@ -142,7 +143,9 @@ fn roots(root: &RootCert) -> Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
-fn client_cert(files: &ClientCert) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+/// Not by rustls' own `with_client_auth_cert`: it parses the certificate by webpki, which knows no version 1, and
+/// version 1 is what `openssl x509 -req` makes of a client's request where it is told no extensions.
+fn client_cert(files: &ClientCert, provider: &CryptoProvider) -> Result<CertifiedKey> {
     let chain = certificates(&files.cert)?;
     check_key_permissions(&files.key)?;
     let text = read_pem(&files.key)?;
@@ -156,7 +159,21 @@ fn client_cert(files: &ClientCert) -> Result<(Vec<CertificateDer<'static>>, Priv
             error => out.because(error),
         }
     })?;
-    Ok((chain, key))
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .config(|| format!("the private key {} is of no kind that TLS can use", files.key.display()))?;
+    if let Some(public) = key.public_key()
+        && verify::public_key(&chain[0]).is_ok_and(|certified| certified != public)
+    {
+        return Err(Error::config(format!(
+            "the client certificate {} is not that of the private key {}",
+            files.cert.display(),
+            files.key.display()
+        ))
+        .remedy("set sslcert and sslkey to files that belong together"));
+    }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// As libpq: a key that others may read is not used.

@@ -4,6 +4,7 @@
 //! - `Chain` (verify-ca) is the whole of webpki's check but the name; `ChainAndName` (verify-full) adds the name.
 //! - A certificate that is itself in the root file is believed while it is valid: that is how self-signed server
 //!   certificates are used with libpq, and webpki refuses them as "CA used as end entity".
+//! - Certificates of version 1, which webpki does not parse, have a check of their own ([`super::version1`]).
 //! - The common name counts only where the certificate has no alternative name of the wanted kind (RFC 6125, as libpq).
 
 use std::fmt;
@@ -21,6 +22,8 @@ use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+
+use super::version1;
 
 /// What makes a certificate good enough.
 pub(super) enum Trust {
@@ -60,6 +63,9 @@ impl Verifier {
     ) -> Result<(), Error> {
         if known.iter().any(|root| root == end_entity) {
             return verify_validity(end_entity, now);
+        }
+        if version1::is(end_entity) {
+            return version1::verify(end_entity, known, now, &self.algorithms);
         }
         let certificate = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, self.algorithms.all)
@@ -103,9 +109,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let certificate = parse(certificate)?;
-        let key = certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| bad_encoding())?;
-        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signature, &self.algorithms)
+        verify_tls13_signature_with_raw_key(message, &public_key(certificate)?, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -118,11 +122,17 @@ fn bad_encoding() -> Error {
 }
 
 /// The Raw profile: serial numbers that RFC 5280 forbids are in use.
-fn parse(certificate: &[u8]) -> Result<CertificateInner<Raw>, Error> {
+pub(super) fn parse(certificate: &[u8]) -> Result<CertificateInner<Raw>, Error> {
     CertificateInner::<Raw>::from_der(certificate).map_err(|_| bad_encoding())
 }
 
-fn verify_validity(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
+/// The public key of a certificate of any version.
+pub(super) fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let key = parse(certificate)?.tbs_certificate.subject_public_key_info.to_der().map_err(|_| bad_encoding())?;
+    Ok(SubjectPublicKeyInfoDer::from(key))
+}
+
+pub(super) fn verify_validity(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
     let validity = parse(certificate)?.tbs_certificate.validity;
     if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
         return Err(CertificateError::NotValidYet.into());
@@ -136,15 +146,15 @@ fn verify_validity(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
 fn verify_name(end_entity: &CertificateDer<'_>, wanted: &ServerName<'_>) -> Result<(), Error> {
     let by_alternative_name = match ParsedCertificate::try_from(end_entity) {
         Ok(certificate) => verify_server_name(&certificate, wanted),
-        Err(error) => Err(error),
+        // Version 1, which has no alternative names.
+        Err(_) => Err(CertificateError::NotValidForName.into()),
     };
     if by_alternative_name.is_ok() {
-        return by_alternative_name;
+        return Ok(());
     }
-    let certificate = parse(end_entity)?;
-    match common_name(&certificate, wanted) {
+    match common_name(&parse(end_entity)?, wanted) {
         Some(name) if fits(&name, &wanted.to_str()) => Ok(()),
-        _ => by_alternative_name.and(Err(CertificateError::NotValidForName.into())),
+        _ => by_alternative_name,
     }
 }
 
@@ -200,9 +210,6 @@ pub(super) fn remedy(problem: &CertificateError) -> String {
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => "renew the server's certificate, or mend a clock",
-        CertificateError::BadEncoding => {
-            "give the server an X.509 version 3 certificate (openssl x509 -req -extfile with a subjectAltName)"
-        }
         _ => "give the server a certificate signed with SHA-256 or better by the authority in sslrootcert",
     }
     .to_owned()
