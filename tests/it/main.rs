@@ -1,0 +1,8 @@
+//! The integration tests: one binary, so that a server is started once for all of them.
+//!
+//! Every test runs in parallel with every other one: it works in a database of its own ([`support::Server::database`]),
+//! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
+
+mod floors;
+mod servers;
+mod support;
