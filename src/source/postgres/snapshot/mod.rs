@@ -108,9 +108,8 @@ impl Job {
 }
 
 impl Snapshot<'_> {
-    /// Delivers it all. Returns the point.
-    pub async fn run(mut self) -> Result<Position> {
-        let mut coordinator = Reader::open(self.info, &self.point, self.outlet).await?;
+    /// Delivers it all. Returns the point. `coordinator` holds the snapshot and the tables' locks to the end.
+    pub async fn run(mut self, mut coordinator: Reader) -> Result<Position> {
         let plans = self.announce(&mut coordinator).await?;
         for (oid, keys) in std::mem::take(&mut self.rereads) {
             match keys {
