@@ -2,6 +2,9 @@
 
 mod auth;
 pub mod catalog;
+mod check;
+mod discover;
+mod retention;
 pub mod connection;
 pub mod conninfo;
 mod decoder;

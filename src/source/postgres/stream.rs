@@ -120,7 +120,7 @@ impl Stream<'_> {
                 }
                 () = idle, if waits_for_sink => self.send(&mut ticks).await?,
                 read = self.connection.fill() => last_read_bytes = read?,
-                _ = self.stop.wait_for(|stop| *stop), if stopping.is_none() => {}
+                () = asked(&mut self.stop), if stopping.is_none() => {}
             }
         }
     }
@@ -206,7 +206,7 @@ impl Stream<'_> {
                 permit = &mut permit => break permit,
                 _ = ticks.tick() => self.send_status(true).await?,
                 // A sink that is stuck must not keep us from stopping: what is not sent comes again.
-                _ = self.stop.wait_for(|stop| *stop) => {
+                () = asked(&mut self.stop) => {
                     match tokio::time::timeout(STOP_PATIENCE, &mut permit).await {
                         Ok(permit) => break permit,
                         Err(_) => return Ok(()),
@@ -237,5 +237,12 @@ impl Stream<'_> {
         self.progress.confirmed_bytes.set(confirmed.0);
         let received = self.decoder.frontier.max(confirmed);
         self.connection.send_status(received.0, confirmed.0, confirmed.0, reply_requested).await
+    }
+}
+
+/// Waits to be asked to stop; for ever, when nobody is left to ask.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
     }
 }
