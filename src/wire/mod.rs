@@ -18,17 +18,28 @@ pub struct WireError {
     pub problem: &'static str,
     /// Where, in bytes from the start of the message.
     pub offset: usize,
+    /// The byte that stands there, where it tells more than its place.
+    pub found: Option<u8>,
 }
 
 impl WireError {
     pub fn new(message: &'static str, problem: &'static str, offset: usize) -> Self {
-        WireError { message, problem, offset }
+        WireError { message, problem, offset, found: None }
+    }
+
+    pub fn found(mut self, byte: u8) -> Self {
+        self.found = Some(byte);
+        self
     }
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed {} at byte {}: {}", self.message, self.offset, self.problem)
+        write!(f, "malformed {} at byte {}: {}", self.message, self.offset, self.problem)?;
+        match self.found {
+            Some(byte) => write!(f, ", found {:?}", char::from(byte)),
+            None => Ok(()),
+        }
     }
 }
 
