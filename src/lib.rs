@@ -1,5 +1,6 @@
 //! Walbrook streams the changes of a database to sinks.
 
+pub mod encode;
 pub mod error;
 pub mod flow;
 pub mod offset;
