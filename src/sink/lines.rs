@@ -6,7 +6,6 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::Delivery;
 use crate::error::Result;
 use crate::record::{CdcRecord, Origin};
 
@@ -27,44 +26,30 @@ const KEPT_BYTES: usize = 2 * PIECE_BYTES;
 pub(super) struct LineBuffer(Vec<u8>);
 
 impl LineBuffer {
+    /// Adds a record's lines; after an error those before it are as they were.
+    #[inline]
+    pub(super) fn add<E: Encode>(&mut self, encoder: &mut E, origin: Origin, record: &CdcRecord<'_>) -> Result<()> {
+        let before = self.0.len();
+        let added = encoder.encode(origin, record, &mut self.0);
+        if added.is_err() {
+            self.0.truncate(before);
+        }
+        added
+    }
+
+    /// Whether there is enough to be worth a write.
+    #[inline]
+    pub(super) fn is_piece(&self) -> bool {
+        self.0.len() >= PIECE_BYTES
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
         self.0.shrink_to(KEPT_BYTES);
-    }
-
-    /// Encodes the delivery and hands it to `write` piece by piece. Errors: those of the encoder and of `write`; what is
-    /// left of the delivery is dropped.
-    pub(super) fn encode<E: Encode>(
-        &mut self,
-        encoder: &mut E,
-        delivery: &Delivery,
-        write: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let done = self.encode_all(encoder, delivery, write);
-        self.clear();
-        done
-    }
-
-    fn encode_all<E: Encode>(
-        &mut self,
-        encoder: &mut E,
-        delivery: &Delivery,
-        write: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let origin = delivery.batch.origin;
-        for record in delivery.records() {
-            let lines = self.0.len();
-            if let Err(error) = encoder.encode(origin, &record, &mut self.0) {
-                // The lines before it are good: they reach the reader before the error does.
-                self.0.truncate(lines);
-                return write(&self.0).and(Err(error));
-            }
-            if self.0.len() >= PIECE_BYTES {
-                write(&self.0)?;
-                self.clear();
-            }
-        }
-        if self.0.is_empty() { Ok(()) } else { write(&self.0) }
     }
 }
 

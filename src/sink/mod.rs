@@ -8,6 +8,7 @@
 //! - Dropping a batch is never an acknowledgement.
 
 mod config;
+mod file;
 mod lines;
 mod null;
 mod stdout;
@@ -20,6 +21,7 @@ use crate::error::{Finding, Result};
 use crate::record::{Batch, CdcRecord, Seq, SinkOffset};
 
 pub use config::SinkConfig;
+pub use file::{Compression, FileConfig, FileSink};
 pub use lines::Encode;
 pub use null::{NullConfig, NullSink};
 pub use stdout::{StdoutConfig, StdoutSink, reader_went_away};

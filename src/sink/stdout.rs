@@ -15,6 +15,8 @@
 use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -26,6 +28,9 @@ use super::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink
 use crate::error::{Class, Error, Finding, Result};
 use crate::quantity::{ByteSize, Span};
 use crate::record::{Seq, SinkOffset};
+
+/// `/dev/null`'s number on Linux: major 1, minor 3.
+const NULL_DEVICE: u64 = 1 << 8 | 3;
 
 /// Lines of JSON on the standard output.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -48,8 +53,31 @@ pub struct StdoutSink<E> {
     transactions: bool,
     encoder: E,
     output: Output,
+    /// Whether a write may wait for somebody: not for a file or for `/dev/null`.
+    may_block: bool,
     lines: LineBuffer,
     last: Seq,
+}
+
+impl<E: Encode> StdoutSink<E> {
+    fn write_all(&mut self, delivery: &Delivery) -> Result<()> {
+        let StdoutSink { name, encoder, output, lines, .. } = self;
+        let file = output.file().map_err(|error| write_error(name, error))?;
+        let mut write = |lines: &mut LineBuffer| {
+            let written = file.write_all(lines.bytes()).map_err(|error| write_error(name, error));
+            lines.clear();
+            written
+        };
+        for record in delivery.records() {
+            let added = lines.add(encoder, delivery.batch.origin, &record);
+            // The lines before a failed one are good: they reach the reader before the error does.
+            if lines.is_piece() || added.is_err() {
+                write(lines)?;
+            }
+            added?;
+        }
+        write(lines)
+    }
 }
 
 enum Output {
@@ -77,6 +105,7 @@ impl<E: Encode> StdoutSink<E> {
             transactions: *transactions,
             encoder,
             output,
+            may_block: true,
             lines: LineBuffer::default(),
             last: Seq(0),
         }
@@ -87,7 +116,6 @@ impl Output {
     fn file(&mut self) -> io::Result<&mut File> {
         if let Output::Standard = self {
             // A descriptor of our own: dropping the sink must not close the process's.
-            use std::os::fd::AsFd;
             *self = Output::Open(File::from(io::stdout().as_fd().try_clone_to_owned()?));
         }
         match self {
@@ -140,16 +168,14 @@ impl<E: Encode> Sink for StdoutSink<E> {
 
     async fn open(&mut self, _stored: &SinkOffset) -> Result<Option<SinkOffset>> {
         self.lines.clear();
-        self.output.file().map_err(|error| write_error(&self.name, error))?;
+        let kind = self.output.file().and_then(|file| file.metadata());
+        let kind = kind.map_err(|error| write_error(&self.name, error))?;
+        self.may_block = !(kind.is_file() || (kind.file_type().is_char_device() && kind.rdev() == NULL_DEVICE));
         Ok(None)
     }
 
     async fn write(&mut self, delivery: &Delivery) -> Result<Accepted> {
-        let StdoutSink { name, encoder, output, lines, .. } = self;
-        let file = output.file().map_err(|error| write_error(name, error))?;
-        lines.encode(encoder, delivery, &mut |piece| {
-            blocking(|| file.write_all(piece)).map_err(|error| write_error(name, error))
-        })?;
+        if self.may_block { blocking(|| self.write_all(delivery)) } else { self.write_all(delivery) }?;
         self.last = delivery.batch.seq;
         Ok(Accepted(self.last))
     }
