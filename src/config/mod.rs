@@ -103,6 +103,8 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Sink {
     pub name: String,
+    /// `stdout`, `file`…
+    pub type_name: String,
     pub start: StartAt,
     pub kind: SinkConfig,
 }
@@ -295,7 +297,7 @@ fn check_sinks(raw: Vec<RawSink>, fail: &mut impl FnMut(&str, String)) -> Vec<Si
     let mut sinks = Vec::with_capacity(raw.len());
     for (index, RawSink { name, start, kind, type_name }) in raw.into_iter().enumerate() {
         let given = name.is_some();
-        let name = name.unwrap_or(type_name);
+        let name = name.unwrap_or_else(|| type_name.clone());
         if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
             let message = format!("{name:?} is no name for a sink: 1 to 64 letters, digits, `_`, `-` and `.`");
             fail(&format!("sinks[{index}].name"), message);
@@ -303,7 +305,7 @@ fn check_sinks(raw: Vec<RawSink>, fail: &mut impl FnMut(&str, String)) -> Vec<Si
             let key = format!("sinks[{index}]{}", if given { ".name" } else { "" });
             fail(&key, format!("another sink is called {name:?} already; give each a `name` of its own"));
         }
-        sinks.push(Sink { name, start, kind });
+        sinks.push(Sink { name, type_name, start, kind });
     }
     sinks
 }

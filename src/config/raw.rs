@@ -171,7 +171,7 @@ pub struct RawSink {
     pub name: Option<String>,
     pub start: StartAt,
     pub kind: SinkConfig,
-    /// As it is written: the name of a sink that has none.
+    /// As it is written; the name of a sink that has none.
     pub type_name: String,
 }
 
