@@ -15,7 +15,7 @@ use super::args::{
 };
 use super::logging;
 use crate::config::{
-    Config, ConnectionString, File, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, Source, StartAt, Variables,
+    Config, ConnectionString, File, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, Source, Variables,
     default_commit_interval, default_drain_timeout, default_memory, default_publication, default_slot,
     default_state_dir, split_list,
 };
@@ -141,13 +141,13 @@ fn tail(args: TailArgs, quiet: u8) -> Result<Stream> {
 /// The sink of `tail`, under a name that stays when the output changes: positions are of the output, whatever it is.
 fn output_sink(output: &Output, transactions: bool) -> Result<RawSink> {
     let kind: Value = match output {
-        Output::Stdout => json!({ "type": "stdout", "transactions": transactions }),
-        Output::Null => json!({ "type": "null" }),
-        Output::File(path) => json!({ "type": "file", "path": utf8(path)?, "transactions": transactions }),
+        Output::Stdout => json!({ "name": "output", "type": "stdout", "transactions": transactions }),
+        Output::Null => json!({ "name": "output", "type": "null" }),
+        Output::File(path) => {
+            json!({ "name": "output", "type": "file", "path": utf8(path)?, "transactions": transactions })
+        }
     };
-    let kind =
-        serde_json::from_value(kind).map_err(|cause| Error::bug("making the sink of --output").because(cause))?;
-    Ok(RawSink { name: Some("output".to_owned()), start: StartAt::Snapshot, kind, type_name: String::new() })
+    serde_json::from_value(kind).map_err(|cause| Error::bug("making the sink of --output").because(cause))
 }
 
 fn utf8(path: &Path) -> Result<&str> {

@@ -7,13 +7,13 @@ use super::{build, progress, signals};
 use crate::error::Result;
 use crate::flow::Progress;
 use crate::pipeline::Outcome;
-use crate::sink::{SinkConfig, reader_went_away};
+use crate::sink::reader_went_away;
 
 pub async fn run(stream: Stream) -> Result<()> {
     let stop = signals::stop()?;
     let progress = Arc::new(Progress::default());
     let pipeline = build::pipeline(&stream, progress.clone(), stop)?;
-    let on_stdout = stream.config.sinks.iter().any(|sink| matches!(sink.kind, SinkConfig::Stdout(_)));
+    let on_stdout = stream.config.sinks.iter().any(|sink| sink.type_name == "stdout");
     let line = if stream.shows_progress { progress::Line::draw(progress.clone(), on_stdout) } else { None };
     let ended = pipeline.run().await;
     drop(line);
