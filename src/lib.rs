@@ -1,5 +1,7 @@
 //! Walbrook streams the changes of a database to sinks.
 
+pub mod cli;
+pub mod config;
 pub mod encode;
 pub mod error;
 pub mod flow;

@@ -6,7 +6,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::null::{NullConfig, NullSink};
+use super::stdout::{StdoutConfig, StdoutSink};
 use super::{Batching, Sink};
+use crate::encode::{JsonEncoder, JsonOptions};
 use crate::error::Result;
 use crate::quantity::{ByteSize, Span};
 
@@ -14,6 +16,7 @@ use crate::quantity::{ByteSize, Span};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", remote = "Self")]
 pub enum SinkConfig {
+    Stdout(StdoutConfig),
     Null(NullConfig),
 }
 
@@ -30,8 +33,12 @@ impl<'de> Deserialize<'de> for SinkConfig {
 
 impl SinkConfig {
     /// Builds the sink; `name` is what errors and findings call it. Errors: `Config`.
-    pub fn build(&self, _name: &str) -> Result<Box<dyn Sink>> {
+    pub fn build(&self, name: &str) -> Result<Box<dyn Sink>> {
         Ok(match self {
+            SinkConfig::Stdout(config) => {
+                let encoder = JsonEncoder::new(JsonOptions { transactions: config.transactions });
+                Box::new(StdoutSink::new(name, config, encoder))
+            }
             SinkConfig::Null(config) => Box::new(NullSink::new(config)),
         })
     }
