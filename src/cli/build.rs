@@ -8,15 +8,30 @@ use tokio::sync::watch;
 use super::args::Until;
 use super::plan::Stream;
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
 use crate::pipeline::{self, Options, Pipeline, SinkSpec};
 use crate::source::Source;
+use crate::source::postgres::conninfo::ConnInfo;
+use crate::source::postgres::tables::Selection;
+use crate::source::postgres::{self, PostgresSource};
 
 /// Connects to nothing yet. Errors: `Config`.
-pub fn source(_config: &config::Source) -> Result<Box<dyn Source>> {
-    Err(Error::config("this build of walbrook has no source"))
+pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
+    let selection = Selection::new(&config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)?;
+    Ok(Box::new(PostgresSource::new(postgres::Settings {
+        conninfo: ConnInfo::from_process(config.url.expose())?,
+        selection,
+        slot: config.slot.clone(),
+        publication: config.publication.clone(),
+        failover: config.failover,
+        heartbeat: config.heartbeat,
+        snapshot: postgres::SnapshotSettings {
+            workers: config.snapshot_workers,
+            chunk_bytes: config.snapshot_chunk_bytes,
+        },
+    })?))
 }
 
 pub fn sinks(config: &Config) -> Result<Vec<SinkSpec>> {

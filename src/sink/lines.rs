@@ -6,6 +6,7 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::encode::JsonEncoder;
 use crate::error::Result;
 use crate::record::{CdcRecord, Origin};
 
@@ -14,6 +15,12 @@ pub trait Encode: Send + 'static {
     /// Appends the record's lines to `out`, each complete with its `\n`; a record that the format leaves out appends
     /// nothing. On an error what was appended is discarded.
     fn encode(&mut self, origin: Origin, record: &CdcRecord<'_>, out: &mut Vec<u8>) -> Result<()>;
+}
+
+impl Encode for JsonEncoder {
+    fn encode(&mut self, origin: Origin, record: &CdcRecord<'_>, out: &mut Vec<u8>) -> Result<()> {
+        JsonEncoder::encode(self, origin, record, out)
+    }
 }
 
 /// A piece is written as soon as it holds this much: twice a pipe's 64 KiB, so that a reader finds it full, and small
