@@ -192,7 +192,9 @@ impl Decoder {
                     if !heartbeat {
                         self.events += 1;
                         self.ordinal = 1;
-                        self.writer.open(Txn { commit: Position::Postgres(lsn), id: None, commit_unix_micros: None });
+                        // The next commit record may begin where the message ends: its last byte is its own.
+                        let commit = Position::Postgres(Lsn(lsn.0.saturating_sub(1)));
+                        self.writer.open(Txn { commit, id: None, commit_unix_micros: None });
                         self.logical(logical.cells(base), false);
                     }
                     self.frontier = self.frontier.max(lsn);
