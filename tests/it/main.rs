@@ -8,4 +8,5 @@ mod cli;
 mod floors;
 mod offsets;
 mod servers;
+mod sinks;
 mod support;
