@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::child;
 
 /// The rotated files in order, then the active one.
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -290,27 +291,11 @@ async fn what_the_user_must_mend_is_a_config_error_and_a_finding() {
     assert_eq!(left, ["a", "notes"], "a check leaves nothing behind");
 }
 
-/// How a test runs another of this program's tests as a child process of its own.
-fn child(wrapper: &[&str], test: &str, dir: &Path) -> Command {
-    let mut command = match wrapper {
-        [] => Command::new(std::env::current_exe().unwrap()),
-        [program, arguments @ ..] => {
-            let mut command = Command::new(program);
-            command.args(arguments).arg(std::env::current_exe().unwrap());
-            command
-        }
-    };
-    command.args(["--exact", test, "--nocapture", "--ignored", "--test-threads", "1"]);
-    command.env("WALBROOK_TEST_SINK", dir);
-    command
-}
-
 /// Run only as a child: writes without end and says what is stored.
 #[test]
 #[ignore = "the child of a_kill_tears_nothing"]
 fn child_writes_in_a_loop() {
-    let Some(dir) = std::env::var_os("WALBROOK_TEST_SINK") else { return };
-    let dir = Path::new(&dir);
+    let Some(dir) = child::dir() else { return };
     let (keys, stored): (serde_json::Value, Option<Vec<u8>>) =
         serde_json::from_slice(&fs::read(dir.join("start")).unwrap()).unwrap();
     let from: u64 = fs::read_to_string(dir.join("from")).unwrap().parse().unwrap();
@@ -334,9 +319,8 @@ fn a_kill_tears_nothing() {
         for round in 0..10u64 {
             fs::write(dir.path().join("start"), serde_json::to_vec(&(&keys, &token)).unwrap()).unwrap();
             fs::write(dir.path().join("from"), lsn.to_string()).unwrap();
-            let mut child = child(&[], "sinks::file::child_writes_in_a_loop", dir.path())
+            let mut child = child::child(&[], "sinks::file::child_writes_in_a_loop", dir.path())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -378,27 +362,13 @@ fn a_kill_tears_nothing() {
     }
 }
 
-/// A file system of 1 MiB below the folder, in a mount namespace of the child's own.
-fn on_a_small_disk() -> Option<Vec<&'static str>> {
-    let script = "mount -t tmpfs -o size=1m none \"$WALBROOK_TEST_SINK\" && exec \"$0\" \"$@\"";
-    [vec!["unshare", "-m", "sh", "-c", script], vec!["unshare", "-rm", "sh", "-c", script]].into_iter().find(
-        |wrapper| {
-            let dir = tempfile::tempdir().unwrap();
-            let mut command = Command::new(wrapper[0]);
-            command.args(&wrapper[1..]).arg("true").env("WALBROOK_TEST_SINK", dir.path());
-            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        },
-    )
-}
-
 /// Run only as a child, on a disk that fills.
 #[test]
 #[ignore = "the child of a_full_disk_tears_nothing_and_goes_on"]
 fn child_fills_the_disk() {
-    let Some(dir) = std::env::var_os("WALBROOK_TEST_SINK") else { return };
-    let dir = Path::new(&dir);
+    let Some(dir) = child::dir() else { return };
     let filler = dir.join("filler");
-    fs::File::create(&filler).unwrap().write_all(&vec![0; 400 << 10]).unwrap();
+    fs::File::create(&filler).unwrap().write_all(&vec![0; 1400 << 10]).unwrap();
     let path = dir.join("a");
     runtime().block_on(async {
         let mut sink = file_sink(&path, json!({}));
@@ -432,12 +402,10 @@ fn child_fills_the_disk() {
 
 #[test]
 fn a_full_disk_tears_nothing_and_goes_on() {
-    let Some(wrapper) = on_a_small_disk() else {
-        eprintln!("no mount namespace can be had here: not run");
-        return;
-    };
+    let Some(wrapper) = child::small_disk() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let output = child(&wrapper, "sinks::file::child_fills_the_disk", dir.path()).output().unwrap();
+    let mut command = child::child(&wrapper, "sinks::file::child_fills_the_disk", dir.path());
+    let output = command.stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("went on"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
