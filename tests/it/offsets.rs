@@ -342,7 +342,8 @@ fn a_folder_that_is_not_ours_stays_as_it_is() {
         let db = rocksdb::DB::open_default(dir).unwrap();
         db.put(b"meta/format", b"SOMETHING ELSE").unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 6] = [
+    type Make<'m> = &'m dyn Fn(&Path);
+    let cases: [(&str, Make<'_>); 6] = [
         ("another program's database as the state directory", &|dir| foreign_db(dir)),
         ("another program's database in our folder", &|dir| foreign_db(&dir.join("offsets"))),
         ("a folder of other things", &|dir| {

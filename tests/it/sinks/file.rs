@@ -69,9 +69,8 @@ fn play(path: &Path, keys: &serde_json::Value, events: &[Event]) -> Vec<Key> {
         let mut stored = SinkOffset::default();
         let mut stored_length = 0;
         let mut sink = file_sink(path, keys.clone());
-        open(&mut sink, &stored).await;
-        // The first offset is stored before the first line, as a pipeline does with a new sink.
-        stored.token = sink.token();
+        // A new sink's own offset is stored before its first line.
+        stored = open(&mut sink, &stored).await;
         for event in events.iter().chain([&Event::Store]) {
             match event {
                 Event::Write(transactions) => {
@@ -115,7 +114,7 @@ async fn deliver_nothing(sink: &mut Box<dyn Sink>) -> SinkOffset {
 }
 
 async fn replay(sink: &mut Box<dyn Sink>, stored: &SinkOffset, history: &[Arc<Batch>]) {
-    open(sink, stored).await;
+    let _ = open(sink, stored).await;
     for batch in history {
         let _ = sink.write(&Delivery::whole(batch.clone())).await.unwrap();
     }
@@ -372,9 +371,8 @@ fn child_fills_the_disk() {
     let path = dir.join("a");
     runtime().block_on(async {
         let mut sink = file_sink(&path, json!({}));
-        open(&mut sink, &SinkOffset::default()).await;
+        let (mut stored, mut delivered) = (open(&mut sink, &SinkOffset::default()).await, Vec::new());
         let mut batches = Batches::new();
-        let (mut stored, mut delivered) = (SinkOffset { position: None, token: sink.token() }, Vec::new());
         let (batch, error) = loop {
             let batch = batches.of(&[&["some text"; 2000]]);
             if let Err(error) = sink.write(&Delivery::whole(batch.clone())).await {
