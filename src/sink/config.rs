@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::file::{FileConfig, FileSink};
 use super::null::{NullConfig, NullSink};
 use super::stdout::{StdoutConfig, StdoutSink};
 use super::{Batching, Sink};
@@ -17,6 +18,7 @@ use crate::quantity::{ByteSize, Span};
 #[serde(tag = "type", rename_all = "snake_case", remote = "Self")]
 pub enum SinkConfig {
     Stdout(StdoutConfig),
+    File(FileConfig),
     Null(NullConfig),
 }
 
@@ -35,13 +37,15 @@ impl SinkConfig {
     /// Builds the sink; `name` is what errors and findings call it. Errors: `Config`.
     pub fn build(&self, name: &str) -> Result<Box<dyn Sink>> {
         Ok(match self {
-            SinkConfig::Stdout(config) => {
-                let encoder = JsonEncoder::new(JsonOptions { transactions: config.transactions });
-                Box::new(StdoutSink::new(name, config, encoder))
-            }
+            SinkConfig::Stdout(config) => Box::new(StdoutSink::new(name, config, json(config.transactions))),
+            SinkConfig::File(config) => Box::new(FileSink::new(name, config, json(config.transactions))?),
             SinkConfig::Null(config) => Box::new(NullSink::new(config)),
         })
     }
+}
+
+fn json(transactions: bool) -> JsonEncoder {
+    JsonEncoder::new(JsonOptions { transactions })
 }
 
 /// Sinks whose flush costs nothing: it follows every write while nothing more is queued, and under load it comes once for
@@ -68,6 +72,8 @@ pub(super) fn batching_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Class;
+    use crate::sink::Guarantee;
 
     /// As the config file holds it: the sink's keys beside its name.
     #[derive(Debug, Deserialize)]
@@ -80,7 +86,7 @@ mod tests {
     #[test]
     fn a_sink_reads_from_yaml_beside_its_name() {
         let named: Named =
-            serde_saphyr::from_str("{ name: eyes, type: null, batch_bytes: 1MiB, batch_delay: 5ms }").unwrap();
+            serde_saphyr::from_str("{ name: eyes, type: stdout, batch_bytes: 1MiB, batch_delay: 5ms }").unwrap();
         assert_eq!(named.name, "eyes");
         let batching = named.sink.build("eyes").unwrap().batching();
         assert_eq!((batching.max_bytes, batching.max_delay_ms), (1 << 20, 5));
@@ -88,11 +94,37 @@ mod tests {
     }
 
     #[test]
+    fn a_file_reads_from_yaml_and_refuses_keys_that_make_no_sense() {
+        let read = |keys: &str| {
+            let yaml = format!("{{ name: a, type: file, path: /var/log/changes.ndjson{keys} }}");
+            serde_saphyr::from_str::<Named>(&yaml).unwrap().sink.build("a")
+        };
+        let plain = read("").unwrap().capabilities();
+        let rotated = read(", rotate: 1GiB, rotate_every: 24h, compress: zstd, keep: 7").unwrap().capabilities();
+        assert_eq!((plain.guarantee, rotated.guarantee), (Guarantee::ExactlyOnce, Guarantee::AtLeastOnce));
+        for wrong in [", compress: zstd", ", keep: 3", ", rotate: 0", ", rotate_every: 0s"] {
+            let error = read(wrong).err().expect(wrong);
+            assert!(error.class() == Class::Config && error.remedy_text().is_some(), "{error:?}");
+        }
+    }
+
+    /// `type: null` is no value in YAML, and it is what everybody will write.
+    #[test]
+    fn null_needs_no_quotes() {
+        for yaml in ["{ name: a, type: null }", "{ name: a, type: \"null\" }", "name: a\ntype: ~"] {
+            let named: Named = serde_saphyr::from_str(yaml).unwrap();
+            assert_eq!(named.sink, SinkConfig::Null(NullConfig::default()));
+        }
+    }
+
+    #[test]
     fn an_unknown_key_or_type_is_an_error_that_names_it() {
         for (yaml, word) in [
-            ("{ name: a, type: null, rotat: 1GiB }", "rotat"),
+            ("{ name: a, type: stdout, rotat: 1GiB }", "rotat"),
             ("{ name: a, type: kafak }", "kafak"),
             ("{ name: a, type: null, batch_delay: 5 }", "duration"),
+            ("{ name: a, type: file }", "path"),
+            ("{ name: a, type: file, path: a, rotate: 1QiB }", "1QiB"),
         ] {
             let error = serde_saphyr::from_str::<Named>(yaml).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -4,8 +4,10 @@
 //! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
 
 mod connection;
+mod child;
 mod cli;
 mod floors;
 mod offsets;
 mod servers;
+mod sinks;
 mod support;

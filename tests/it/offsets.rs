@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use walbrook::error::{Class, Error, Result};
 use walbrook::offset::{Checkpoint, MemoryStore, OffsetStore, OffsetUpdate, RocksStore};
 use walbrook::record::{Lineage, Lsn, Position, SinkOffset, StateEntry};
+
+use crate::child;
 
 fn lineage() -> Lineage {
     Lineage {
@@ -239,20 +241,12 @@ proptest! {
     }
 }
 
-/// The path by which a test runs itself as a child process.
-fn child(test: &str, dir: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--ignored"]).env("WALBROOK_TEST_STORE", dir);
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
-    command
-}
-
 /// Run only as a child: commits without end and says what it has committed.
 #[test]
 #[ignore = "the child of a_kill_loses_nothing_committed"]
 fn child_commits_in_a_loop() {
-    let Some(dir) = std::env::var_os("WALBROOK_TEST_STORE") else { return };
-    let mut store = bound(Path::new(&dir));
+    let Some(dir) = child::dir() else { return };
+    let mut store = bound(&dir);
     let start = match store.load().unwrap().sinks.get("a").and_then(|offset| offset.position.clone()) {
         Some(Position::Postgres(Lsn(lsn))) => lsn + 1,
         None => 1,
@@ -271,7 +265,8 @@ fn a_kill_loses_nothing_committed() {
     let dir = tempfile::tempdir().unwrap();
     let mut last = 0;
     for round in 0..12u64 {
-        let mut child = child("offsets::child_commits_in_a_loop", dir.path()).spawn().unwrap();
+        let mut child =
+            child::child(&[], "offsets::child_commits_in_a_loop", dir.path()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // A different number of commits each time, then dead in the middle of whatever it does.
         let wanted = 1 + round * round * 5;
@@ -304,7 +299,8 @@ fn a_kill_loses_nothing_committed() {
 #[test]
 fn a_second_process_is_told_which_lock_is_held() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = child("offsets::child_commits_in_a_loop", dir.path()).spawn().unwrap();
+    let mut child =
+        child::child(&[], "offsets::child_commits_in_a_loop", dir.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("committed")));
     let error = refused(RocksStore::open(dir.path()));
@@ -346,7 +342,8 @@ fn a_folder_that_is_not_ours_stays_as_it_is() {
         let db = rocksdb::DB::open_default(dir).unwrap();
         db.put(b"meta/format", b"SOMETHING ELSE").unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 6] = [
+    type Make<'m> = &'m dyn Fn(&Path);
+    let cases: [(&str, Make<'_>); 6] = [
         ("another program's database as the state directory", &|dir| foreign_db(dir)),
         ("another program's database in our folder", &|dir| foreign_db(&dir.join("offsets"))),
         ("a folder of other things", &|dir| {
@@ -506,4 +503,84 @@ fn a_folder_that_cannot_be_written_is_said() {
         let error = refused(RocksStore::open(&closed));
         assert!(format!("{error:?}").contains("Permission denied"), "{error:?}");
     }
+}
+
+/// Run only as a child, on a disk that fills.
+#[test]
+#[ignore = "the child of a_full_disk_loses_nothing_committed"]
+fn child_commits_on_a_full_disk() {
+    let Some(dir) = child::dir() else { return };
+    let mut store = bound(&dir);
+    store.commit(&sinks(&[("a", at(1))])).unwrap();
+    let filler = dir.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let update = |lsn: u64| OffsetUpdate {
+        state: vec![StateEntry { key: b"s".to_vec(), value: Some(format!("{lsn:0>9000}").into_bytes()) }],
+        ..sinks(&[("a", at(lsn))])
+    };
+    let (mut lsn, mut errors) = (2, 0);
+    for _ in 0..200 {
+        match store.commit(&update(lsn)) {
+            Ok(()) => lsn += 1,
+            Err(error) => {
+                assert!(error.class() == Class::Transient && error.remedy_text().is_some(), "{error:?}");
+                errors += 1;
+            }
+        }
+    }
+    assert!(errors > 0, "the disk was never full");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    store.commit(&update(lsn)).unwrap();
+    drop(store);
+    assert_eq!(open(&dir).load().unwrap().sinks["a"], at(lsn));
+    println!("went on");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_committed() {
+    let Some(wrapper) = child::small_disk() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = child::child(&wrapper, "offsets::child_commits_on_a_full_disk", dir.path());
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("went on"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Memory that belongs to this process alone, in KiB.
+fn anonymous_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Run only as a child, so that nothing else counts.
+#[test]
+#[ignore = "the child of an_open_store_is_small"]
+fn child_measures_itself() {
+    let Some(dir) = child::dir() else { return };
+    let before = anonymous_kib();
+    let mut store = bound(&dir);
+    let opened = anonymous_kib();
+    let started = Instant::now();
+    for lsn in 1..=2000 {
+        store.commit(&sinks(&[("a", at(lsn)), ("b", at(lsn))])).unwrap();
+    }
+    let micros = started.elapsed().as_micros() / 2000;
+    println!("\nmeasured {before} {opened} {} KiB, {micros} us a commit", anonymous_kib());
+}
+
+#[test]
+fn an_open_store_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = child::child(&[], "offsets::child_measures_itself", dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("measured ")).expect("no measurement");
+    let kib: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    // Two write buffers, two threads, the tables' indexes and what malloc keeps: far below the 15 MiB of the process.
+    assert!(kib[2] - kib[0] < 6 * 1024, "{line}");
+    let files = contents(dir.path());
+    let bytes: usize = files.values().map(Vec::len).sum();
+    assert!(bytes < 2 << 20 && files.len() < 20, "{} files of {bytes} bytes after 2000 commits", files.len());
 }

@@ -2,8 +2,8 @@
 //!
 //! **Guarantee**: durable means fdatasync has returned. Without rotation, *exactly once*: with every position the file's
 //! length is stored, and on opening, what lies behind it is cut off, because it comes again. With rotation, *at least
-//! once*: a rotated file is never touched again, so when the process dies after a rotation and before the next offset is
-//! stored, the transactions between the stored offset and the rotation stand in the rotated file and come again in
+//! once*: a rotated file is never touched again, so when the process dies (or the sink fails) after a rotation and before
+//! the next offset is stored, the transactions between the stored offset and the rotation stand in the rotated file and come again in
 //! the next one, whole and with the same order keys. Nothing else repeats, and no line and no transaction is left torn.
 //! - *The file was taken, cut or replaced* (the length or the last 256 bytes are not what was stored): a warning, and the
 //!   sink goes on at the end of what is there, or in a new file. Lines that went with the old file are not written again.
@@ -260,6 +260,7 @@ impl Open {
     /// opening again mends.
     fn rotate(&mut self, path: &Path) -> Result<()> {
         self.sync(path)?;
+        self.prove_at(path)?;
         // Somebody's file may have the name: no rename over it.
         let generation = rotate::list(path)?.last().map_or(0, |last| last.generation + 1).max(self.generation);
         let name = rotate::name(path, generation);
@@ -280,13 +281,15 @@ impl Open {
         Ok(())
     }
 
-    /// Whether the path still names the file that is open.
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let here = self.file.metadata()?;
+    /// Errors: `Transient`, when the path no longer names the file that is open; opening again begins a new one.
+    fn prove_at(&self, path: &Path) -> Result<()> {
+        let looking = |error| file_error("looking at", path, error);
+        let here = self.file.metadata().map_err(looking)?;
         match fs::metadata(path) {
-            Ok(there) => Ok((there.dev(), there.ino()) == (here.dev(), here.ino())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(looking(error)),
+            _ => Err(Error::transient(format!("{} was moved or deleted while in use", path.display()))
+                .remedy("let the sink rotate its file itself: rotate, rotate_every")),
         }
     }
 }
@@ -319,7 +322,9 @@ impl<E: Encode> Sink for FileSink<E> {
 
     async fn open(&mut self, stored: &SinkOffset) -> Result<Option<SinkOffset>> {
         blocking(|| self.open_file(stored))?;
-        Ok(None)
+        // Where nothing was known of the file, its end is now what a failure is cut back to.
+        let token = self.token();
+        Ok((token != stored.token).then(|| SinkOffset { position: stored.position.clone(), token }))
     }
 
     async fn write(&mut self, delivery: &Delivery) -> Result<Accepted> {
@@ -338,11 +343,7 @@ impl<E: Encode> Sink for FileSink<E> {
         if let Some(active) = &mut self.active {
             blocking(|| {
                 active.sync(path)?;
-                if !active.is_at(path).map_err(|error| file_error("looking at", path, error))? {
-                    return Err(Error::transient(format!("{} was moved or deleted while in use", path.display()))
-                        .remedy("let the sink rotate its file itself: rotate, rotate_every"));
-                }
-                Ok(())
+                active.prove_at(path)
             })?;
         }
         Ok(Durable(self.last))

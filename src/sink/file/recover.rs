@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -131,14 +132,24 @@ pub(super) fn create(path: &Path) -> Result<File> {
     created.map_err(|error| file_error("creating", path, error))
 }
 
+/// A process that is just ending still holds its locks for a moment; so does one that forks, until it runs another program.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Keeps two processes, or two sinks, from mixing their lines.
 pub(super) fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::config(format!("another sink writes to {}", path.display()))
-            .remedy("stop the other process, or give each sink a file of its own")),
-        Err(TryLockError::Error(error)) => Err(file_error("locking", path, error)),
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::config(format!("another sink writes to {}", path.display()))
+                    .remedy("stop the other process, or give each sink a file of its own"));
+            }
+            Err(TryLockError::Error(error)) => return Err(file_error("locking", path, error)),
+        }
     }
+    Ok(())
 }
 
 /// The generation of the active file and what of it stays, given what was stored. `file` is none when it was absent.

@@ -204,7 +204,11 @@ fn compress_file(original: &Path, stop: &AtomicBool) -> io::Result<()> {
     }
     fs::rename(&unfinished, &complete)?;
     File::open(folder(original))?.sync_all()?;
-    fs::remove_file(original)
+    match fs::remove_file(original) {
+        // Somebody took it meanwhile; the compressed one is as good.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
