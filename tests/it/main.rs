@@ -3,6 +3,8 @@
 //! Every test runs in parallel with every other one: it works in a database of its own ([`support::Server::database`]),
 //! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
 
+mod catalog;
+mod connection;
 mod floors;
 mod servers;
 mod support;
