@@ -9,6 +9,7 @@ pub mod error;
 pub mod publication;
 pub mod quote;
 pub mod relation;
+pub mod retention;
 mod session;
 pub mod slot;
 pub mod sql;
