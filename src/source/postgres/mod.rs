@@ -2,6 +2,7 @@
 
 mod auth;
 pub mod catalog;
+pub mod check;
 pub mod connection;
 pub mod conninfo;
 mod dial;
