@@ -4,6 +4,7 @@
 //! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
 
 mod catalog;
+mod check;
 mod connection;
 mod floors;
 mod servers;

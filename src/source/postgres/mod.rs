@@ -6,6 +6,7 @@ pub mod check;
 pub mod connection;
 pub mod conninfo;
 mod dial;
+pub mod discover;
 pub mod error;
 pub mod publication;
 pub mod quote;
