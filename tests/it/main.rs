@@ -7,5 +7,6 @@ mod catalog;
 mod check;
 mod connection;
 mod floors;
+mod retention;
 mod servers;
 mod support;
