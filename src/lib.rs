@@ -1,10 +1,13 @@
 //! Walbrook streams the changes of a database to sinks.
 
+pub mod cli;
+pub mod config;
 pub mod encode;
 pub mod error;
 pub mod flow;
 pub mod offset;
 pub mod pipeline;
+pub mod quantity;
 pub mod record;
 pub mod sink;
 pub mod source;

@@ -171,12 +171,19 @@ impl BatchWriter {
         async move { budget.take(bytes).await }
     }
 
+    /// The state that waits for a position, to be stored by somebody else who has one.
+    pub fn take_staged(&mut self) -> Vec<StateEntry> {
+        std::mem::take(&mut self.staged)
+    }
+
     /// Sends the batch. Every scanned byte must have been handed over as a frame.
     pub fn send(&mut self, permit: Permit) {
         let mut next = BatchBuilder::new(self.origin);
         let mut mark = Mark { position: None, state: std::mem::take(&mut self.progress) };
         match &self.open {
             Some(txn) => next.txn(txn.clone()),
+            // Catching up is part of a snapshot: only its end is a place to resume from.
+            None if self.origin == Origin::CatchUp => self.position = None,
             None => {
                 mark.position = self.position.take();
                 if mark.position.is_some() {

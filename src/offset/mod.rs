@@ -5,10 +5,18 @@
 //!   store are errors, and nothing is overwritten.
 //! - One [`OffsetUpdate`] is one atomic, synced write: after [`OffsetStore::commit`] returns, it survives a power cut.
 
+mod codec;
+mod memory;
+mod rocksdb;
+mod rules;
+
 use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::record::{Lineage, SinkOffset, StateEntry};
+
+pub use memory::MemoryStore;
+pub use rocksdb::RocksStore;
 
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,19 +44,22 @@ impl OffsetUpdate {
 }
 
 pub trait OffsetStore: Send {
+    /// Errors: `Config`, naming the key, when a value is corrupt.
     fn load(&self) -> Result<Checkpoint>;
 
     /// Binds a new store to a lineage; on a bound one it must be the same but for the timeline, which a proven
-    /// failover moves forward.
+    /// failover moves forward. Errors: `Lost` when it is another server, database or stream.
     fn bind(&mut self, lineage: &Lineage) -> Result<()>;
 
-    /// Stores one step, synced. Errors: `Bug` when a position goes back or the store is not bound.
+    /// Stores one step, synced. Errors: `Bug` when a position goes back or the store is not bound; `Transient` when it
+    /// cannot be written now (no space). After an error nothing or all of the step is stored; the same step may be
+    /// committed again.
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()>;
 
     /// Forgets sinks that are no longer configured, so that they stop holding the position back.
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()>;
 
-    /// Puts one sink where the operator says, backwards too.
+    /// Puts one sink where the operator says, backwards too. Errors: `Config` when the store is not bound.
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()>;
 
     /// Forgets everything: lineage, positions and state.

@@ -181,6 +181,10 @@ impl Cell {
     pub fn is_value(self) -> bool {
         self.len < Self::MISSING_LEN
     }
+    /// Offset and length; none for a cell without a value.
+    pub fn range(self) -> Option<(usize, usize)> {
+        self.is_value().then_some((self.offset as usize, self.len as usize))
+    }
     pub fn is_null(self) -> bool {
         self == Cell::NULL
     }

@@ -7,12 +7,24 @@
 //!   opened again at its last durable point, and everything after that point is written again.
 //! - Dropping a batch is never an acknowledgement.
 
+mod config;
+mod file;
+mod lines;
+mod null;
+mod stdout;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::{Finding, Result};
 use crate::record::{Batch, CdcRecord, Seq, SinkOffset};
+
+pub use config::SinkConfig;
+pub use file::{Compression, FileConfig, FileSink};
+pub use lines::Encode;
+pub use null::{NullConfig, NullSink};
+pub use stdout::{StdoutConfig, StdoutSink, reader_went_away};
 
 /// What a sink promises and wants; checked at the start, not discovered in production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,10 @@
 
 mod catalog;
 mod check;
+mod cli;
 mod connection;
 mod floors;
+mod offsets;
 mod retention;
 mod servers;
 mod support;

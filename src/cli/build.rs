@@ -1,0 +1,82 @@
+//! From a valid configuration to the workers: the one place that knows every database, sink and store by name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::args::Until;
+use super::plan::Stream;
+use crate::config::{self, Config};
+use crate::error::Result;
+use crate::flow::Progress;
+use crate::offset::{MemoryStore, OffsetStore, RocksStore};
+use crate::pipeline::{self, Options, Pipeline, SinkSpec};
+use crate::source::Source;
+use crate::source::postgres::conninfo::ConnInfo;
+use crate::source::postgres::tables::Selection;
+use crate::source::postgres::{self, PostgresSource};
+
+/// Connects to nothing yet. Errors: `Config`.
+pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
+    let selection = Selection::new(&config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)?;
+    Ok(Box::new(PostgresSource::new(postgres::Settings {
+        conninfo: ConnInfo::from_process(config.url.expose())?,
+        selection,
+        slot: config.slot.clone(),
+        publication: config.publication.clone(),
+        failover: config.failover,
+        heartbeat: config.heartbeat,
+        snapshot: postgres::SnapshotSettings {
+            workers: config.snapshot_workers,
+            chunk_bytes: config.snapshot_chunk_bytes,
+        },
+    })?))
+}
+
+pub fn sinks(config: &Config) -> Result<Vec<SinkSpec>> {
+    let build = |sink: &config::Sink| {
+        let start = match sink.start {
+            config::StartAt::Snapshot => pipeline::StartAt::Snapshot,
+            config::StartAt::Now => pipeline::StartAt::Now,
+        };
+        Ok(SinkSpec { name: sink.name.clone(), sink: sink.kind.build(&sink.name)?, start })
+    };
+    config.sinks.iter().map(build).collect()
+}
+
+fn store(state_dir: Option<&Path>) -> Result<Box<dyn OffsetStore>> {
+    Ok(match state_dir {
+        Some(dir) => Box::new(RocksStore::open(dir)?),
+        None => Box::new(MemoryStore::default()),
+    })
+}
+
+/// Errors: `Config`; `Transient` when the disk of the store is full.
+pub fn pipeline(stream: &Stream, progress: Arc<Progress>, stop: watch::Receiver<bool>) -> Result<Pipeline> {
+    let config = &stream.config;
+    let options = Options {
+        snapshot: match config.source.snapshot {
+            config::SnapshotMode::Initial => pipeline::SnapshotMode::Initial,
+            config::SnapshotMode::Never => pipeline::SnapshotMode::Never,
+            config::SnapshotMode::Only => pipeline::SnapshotMode::Only,
+        },
+        on_lost_position: match config.on_lost_position {
+            config::LostPolicy::Fail => pipeline::LostPolicy::Fail,
+            config::LostPolicy::Resnapshot => pipeline::LostPolicy::Resnapshot,
+        },
+        budget_bytes: config.memory_bytes,
+        until: stream.until.clone().map(|until| match until {
+            Until::Current => pipeline::Until::Current,
+            Until::At(position) => pipeline::Until::At(position),
+        }),
+        limit: stream.limit,
+        commit_interval: config.commit_interval,
+        drain_timeout: config.drain_timeout,
+        wait_for_server: stream.wait_for_server,
+    };
+    // The store last: it is the only one that makes something.
+    let (source, sinks) = (source(&config.source)?, sinks(config)?);
+    let store = store(config.state_dir.as_deref())?;
+    Ok(Pipeline::new(source, store, sinks, options, progress, stop))
+}

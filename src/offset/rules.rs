@@ -1,0 +1,68 @@
+//! What every store refuses, whatever it is made of.
+
+use std::collections::BTreeMap;
+
+use super::OffsetUpdate;
+use crate::error::{Error, Result};
+use crate::record::{Lineage, SinkOffset};
+
+/// A bound store stays with its server, database and stream; its timeline only moves forward.
+pub(super) fn may_bind(stored: Option<&Lineage>, offered: &Lineage) -> Result<()> {
+    let Some(stored) = stored else { return Ok(()) };
+    let fields = [
+        ("kind", &stored.kind, &offered.kind),
+        ("system", &stored.system, &offered.system),
+        ("database", &stored.database, &offered.database),
+        ("stream", &stored.stream, &offered.stream),
+    ];
+    let mut differences: Vec<String> = fields
+        .into_iter()
+        .filter(|(_, stored, offered)| stored != offered)
+        .map(|(field, stored, offered)| format!("{field} {stored:?} is stored, {offered:?} is there"))
+        .collect();
+    // Numbers where they are numbers (Postgres counts timelines); names have no order to go back in.
+    if let (Ok(before), Ok(now)) = (stored.timeline.parse::<u64>(), offered.timeline.parse::<u64>())
+        && now < before
+    {
+        differences.push(format!("timeline {before} is stored, the server is back on {now}"));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the stored offsets belong to another stream: {}; stored: {stored}", differences.join("; "));
+    Err(Error::lost(message).remedy(
+        "point the source at the server the offsets are from, use another state directory, or forget them with \
+         `walbrook offsets reset`",
+    ))
+}
+
+pub(super) fn may_commit(
+    lineage: Option<&Lineage>,
+    stored: &BTreeMap<String, SinkOffset>,
+    update: &OffsetUpdate,
+) -> Result<()> {
+    if lineage.is_none() {
+        return Err(Error::bug("storing offsets in a store that is not bound to a lineage"));
+    }
+    for (name, new) in &update.sinks {
+        let Some(old) = stored.get(name).and_then(|offset| offset.position.as_ref()) else { continue };
+        let back = match &new.position {
+            None => Some("none".to_owned()),
+            Some(new) => old.covers(new).then(|| new.to_string()),
+        };
+        if let Some(back) = back {
+            return Err(Error::bug(format!("the position of sink {name:?} would go back from {old} to {back}")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn may_set(lineage: Option<&Lineage>, sink: &str) -> Result<()> {
+    match lineage {
+        Some(_) => Ok(()),
+        None => {
+            Err(Error::config(format!("setting the offset of sink {sink:?}: the store has not met its source yet"))
+                .remedy("a position means nothing without the server it is from: connect to the source first"))
+        }
+    }
+}

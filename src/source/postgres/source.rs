@@ -1,0 +1,434 @@
+//! The source as the pipeline sees it: connections, slot and publication, and the way from a start to a stream.
+//!
+//! Invariants:
+//! - SQL and replication go to the same server, though the URL may name several.
+//! - A temporary slot lives on its connection: once that breaks, the stream cannot go on, and says so.
+//! - The position of the slot is checked after START_REPLICATION too: the server silently skips ahead of a request below
+//!   its confirmed position.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::catalog::Catalog;
+use super::connection::{Connection, Role};
+use super::conninfo::ConnInfo;
+use super::decoder::{Decoder, HEARTBEAT_PREFIX};
+use super::publication::{self, Ownership, Published};
+use super::quote;
+use super::relation::RelationCache;
+use super::reread::Rereads;
+use super::retention::{self, Observed};
+use super::slot::{self, CreateSlot, Created, SlotState};
+use super::snapshot::{self, Point, Progress, Snapshot};
+use super::sql::Sql;
+use super::stream::Stream;
+use super::tables::Selection;
+use super::types::TypeCache;
+use super::{check, discover};
+use crate::error::{Error, Finding, Result};
+use crate::flow::{BatchWriter, Outlet};
+use crate::record::{Lineage, Lsn, Origin, Position};
+use crate::source::{Source, State, StreamEnd, Verdict};
+
+/// `messages` is an option of pgoutput since 14.
+const MESSAGES_SINCE: u32 = 140_000;
+
+pub struct Settings {
+    pub conninfo: ConnInfo,
+    pub selection: Selection,
+    /// None: a temporary slot.
+    pub slot: Option<String>,
+    /// None: one for the life of the process.
+    pub publication: Option<String>,
+    /// Whether a new permanent slot is copied to standbys (17+).
+    pub failover: bool,
+    /// How often a message is written into the log of an otherwise quiet database.
+    pub heartbeat: Option<Duration>,
+    pub snapshot: snapshot::Settings,
+}
+
+pub struct PostgresSource {
+    settings: Settings,
+    slot: String,
+    publication: String,
+    sql: Option<Sql>,
+    replication: Option<Connection>,
+    /// Whether the replication connection is in the middle of a stream.
+    streaming: bool,
+    prepared: Option<Prepared>,
+}
+
+/// What [`Source::prepare`] leaves for the snapshot and the stream.
+struct Prepared {
+    catalog: Catalog,
+    published: HashMap<u32, Arc<Published>>,
+    relations: RelationCache,
+    /// A snapshot exported with the slot; usable until the next command on the replication connection.
+    exported: Option<(Lsn, String)>,
+}
+
+impl PostgresSource {
+    pub fn new(settings: Settings) -> Result<Self> {
+        let temporary = slot::temporary_name();
+        let slot = settings.slot.clone().unwrap_or_else(|| temporary.clone());
+        slot::check_name(&slot)?;
+        let publication = settings.publication.clone().unwrap_or(temporary);
+        Ok(PostgresSource {
+            settings,
+            slot,
+            publication,
+            sql: None,
+            replication: None,
+            streaming: false,
+            prepared: None,
+        })
+    }
+
+    fn is_temporary(&self) -> bool {
+        self.settings.slot.is_none()
+    }
+
+    async fn sql(&mut self) -> Result<&Sql> {
+        if self.sql.as_ref().is_none_or(Sql::is_closed) {
+            self.sql = Some(Sql::connect(&self.settings.conninfo).await?);
+        }
+        self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))
+    }
+
+    /// The replication connection, idle. Errors: `Config`, where the slot was temporary and went with its connection.
+    async fn replication(&mut self) -> Result<Connection> {
+        if let Some(connection) = self.replication.take() {
+            return Ok(connection);
+        }
+        if self.is_temporary() && self.prepared.is_some() {
+            return Err(Error::new(
+                crate::error::Class::Data,
+                "the connection was lost, and the temporary replication slot with it: the stream cannot go on",
+            )
+            .remedy("use --state-dir: a permanent slot and stored offsets survive a broken connection"));
+        }
+        let info = self.sql().await?.same_server().clone();
+        Connection::connect(&info, Role::Replication).await
+    }
+
+    fn prepared(&mut self) -> Result<&mut Prepared> {
+        self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))
+    }
+
+    async fn create_slot(&mut self, slot: &CreateSlot<'_>) -> Result<(Connection, Lsn, String)> {
+        let mut connection = if slot.name == self.slot {
+            self.replication().await?
+        } else {
+            let info = self.sql().await?.same_server().clone();
+            Connection::connect(&info, Role::Replication).await?
+        };
+        let command = slot::create_command(connection.server_version_num(), slot);
+        tracing::info!(slot = slot.name, "creating the replication slot: it waits for the end of running transactions");
+        let rows = connection
+            .simple_query(&command)
+            .await
+            .map_err(|error| error.context(format!("creating replication slot {:?}", slot.name)))?;
+        let rows = rows.first().ok_or_else(|| Error::bug("CREATE_REPLICATION_SLOT answered nothing"))?;
+        let created = Created::from_columns(rows.text(0, "consistent_point")?, rows.text(0, "snapshot_name")?)?;
+        let snapshot = created.snapshot.ok_or_else(|| Error::bug("CREATE_REPLICATION_SLOT exported no snapshot"))?;
+        Ok((connection, created.consistent_point, snapshot))
+    }
+
+    /// Starts the stream at `from`, and makes sure that it does.
+    async fn start_replication(&mut self, from: Lsn) -> Result<Connection> {
+        let mut connection = self.replication().await?;
+        let messages = if connection.server_version_num() >= MESSAGES_SINCE { ", messages 'true'" } else { "" };
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}{messages})",
+            quote::ident(&self.slot),
+            quote::replication_literal(&quote::ident(&self.publication)),
+        );
+        connection
+            .start_replication(&command)
+            .await
+            .map_err(|error| error.context(format!("streaming from slot {:?} at {from}", self.slot)))?;
+        self.streaming = true;
+        let slot = self.slot.clone();
+        let sql = self.sql().await?;
+        let state = SlotState::read(sql.client(), sql.server_version_num(), &slot).await?;
+        let confirmed = state.and_then(|state| state.confirmed_flush_lsn);
+        if let Some(confirmed) = confirmed.filter(|confirmed| *confirmed > from) {
+            return Err(Error::lost(format!(
+                "the server has moved slot {slot:?} to {confirmed} and would skip everything from {from} on ({} bytes)",
+                confirmed.0 - from.0
+            ))
+            .remedy("somebody else consumes this slot; give every consumer a slot of its own"));
+        }
+        Ok(connection)
+    }
+
+    /// Delivers what happened between the finished chunks of an interrupted snapshot and its new point.
+    async fn catch_up(
+        &mut self,
+        from: Lsn,
+        point: Lsn,
+        progress: &Progress,
+        outlet: &Outlet,
+    ) -> Result<Decoder> {
+        let mut connection = self.start_replication(from).await?;
+        let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
+        let partly = prepared.catalog.tables.iter().filter(|table| {
+            table.storage.iter().any(|storage| progress.is_partly_done(storage.oid))
+        });
+        let rereads = Rereads::new(partly.map(|table| table.oid));
+        let writer = BatchWriter::new(outlet.clone(), Origin::CatchUp);
+        let (_never_confirmed, confirmed) = watch::channel(None);
+        let (_never_stopped, stop) = watch::channel(false);
+        let stream = Stream {
+            connection: &mut connection,
+            decoder: Decoder::new(writer, from, Some(point), Some(rereads)),
+            relations: &mut prepared.relations,
+            sql,
+            progress: &outlet.progress,
+            confirmed,
+            stop,
+        };
+        let (_, decoder) = stream.run().await?;
+        connection.stop_replication().await?;
+        self.streaming = false;
+        self.replication = Some(connection);
+        Ok(decoder)
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn lineage(&mut self) -> Result<Lineage> {
+        let mut connection = self.replication().await?;
+        let rows = connection.simple_query("IDENTIFY_SYSTEM").await?;
+        let rows = rows.first().ok_or_else(|| Error::bug("IDENTIFY_SYSTEM answered nothing"))?;
+        let column = |name| Ok::<_, Error>(rows.text(0, name)?.unwrap_or_default().to_owned());
+        let lineage = Lineage {
+            kind: "postgres".to_owned(),
+            system: column("systemid")?,
+            timeline: column("timeline")?,
+            database: column("dbname")?,
+            // A temporary slot's name is another one each time, and nothing is stored under it.
+            stream: self.slot.clone(),
+        };
+        self.replication = Some(connection);
+        Ok(lineage)
+    }
+
+    async fn retention(&mut self, stored: &Lineage, position: &Position) -> Result<Verdict> {
+        let Position::Postgres(lsn) = position;
+        let slot = self.slot.clone();
+        self.sql().await?;
+        let mut connection = self.replication().await?;
+        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
+        let observed = Observed::ask(&mut connection, sql, &slot).await?;
+        self.replication = Some(connection);
+        Ok(retention::verdict(stored, *lsn, &observed))
+    }
+
+    async fn prepare(&mut self, state: &State) -> Result<Position> {
+        let (slot, publication_name) = (self.slot.clone(), self.publication.clone());
+        let ownership = match self.settings.publication {
+            Some(_) => Ownership::Managed,
+            None => Ownership::Temporary { slot: slot.clone() },
+        };
+        let selection = self.settings.selection.clone();
+        let sql = self.sql().await?;
+        let (client, version) = (sql.client(), sql.server_version_num());
+        let database = sql.same_server().database.clone();
+        let mut types = TypeCache::default();
+        let catalog = Catalog::load(client, version, &selection, &mut types).await?;
+        catalog.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        // The publication first: a slot older than its publication cannot stream it.
+        let publication = publication::prepare(client, version, &publication_name, &ownership, &catalog).await?;
+        if !publication.created && !publication.added.is_empty() {
+            tracing::warn!(
+                tables = publication.added.len(),
+                "tables were added to the publication: their changes come from now on, their present rows do not"
+            );
+        }
+        let mut relations = RelationCache::new(database.clone(), selection, types);
+        relations.restore(state)?;
+        let found = SlotState::read(client, version, &slot).await?;
+        if let Some(reason) = found.as_ref().and_then(|found| found.foreign(&database)) {
+            return Err(Error::config(format!("replication slot {slot:?} cannot be used: {reason}"))
+                .remedy("choose another slot name"));
+        }
+        let mut found = found;
+        if let Some(why) = found.as_ref().and_then(SlotState::invalidated) {
+            // Nothing is stored that it could lose: with a stored position the verdict comes before this.
+            tracing::warn!(slot, why, "dropping the lost replication slot to make a new one");
+            let mut connection = self.replication().await?;
+            connection.simple_query(&slot::drop_command(&slot)).await?;
+            self.replication = Some(connection);
+            found = None;
+        }
+        let (position, exported) = match found {
+            Some(found) => {
+                let confirmed = found.confirmed_flush_lsn.ok_or_else(|| {
+                    Error::transient(format!("replication slot {slot:?} is still being created by another connection"))
+                })?;
+                (confirmed, None)
+            }
+            None => {
+                let failover = self.settings.failover;
+                let create =
+                    CreateSlot { name: &slot, temporary: self.is_temporary(), export_snapshot: true, failover };
+                let (connection, point, snapshot) = self.create_slot(&create).await?;
+                self.replication = Some(connection);
+                (point, Some((point, snapshot)))
+            }
+        };
+        let published = publication.publication.by_oid();
+        self.prepared = Some(Prepared { catalog, published, relations, exported });
+        Ok(Position::Postgres(position))
+    }
+
+    fn interrupted(&self, state: &State) -> Result<Option<Position>> {
+        Ok(Progress::from_state(state)?.map(|progress| Position::Postgres(progress.point)))
+    }
+
+    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
+        let exported = self.prepared()?.exported.take().filter(|_| from.is_none());
+        let mut holder = None;
+        let (lsn, snapshot) = match exported {
+            Some(exported) => exported,
+            None => {
+                // A slot that exists exports no snapshot: a temporary one beside it does.
+                let name = slot::temporary_name();
+                let create = CreateSlot { name: &name, temporary: true, export_snapshot: true, failover: false };
+                let (connection, lsn, snapshot) = self.create_slot(&create).await?;
+                holder = Some(connection);
+                (lsn, snapshot)
+            }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let point = Point::new(lsn, snapshot, now);
+        // The snapshot lives as long as somebody is in it: a reader of our own, whatever happens to the slot's connection.
+        let info = self.sql().await?.same_server().clone();
+        let coordinator = snapshot::Reader::open(&info, &point, outlet).await?;
+        let mut progress = Progress::default();
+        let (mut staged, mut rereads) = (Vec::new(), HashMap::new());
+        if let Some(Position::Postgres(from)) = from {
+            progress = Progress::from_state(state)?.unwrap_or_default();
+            tracing::info!(%from, point = %lsn, "an interrupted snapshot goes on: first the changes since it stopped");
+            let mut decoder = self.catch_up(from, lsn, &progress, outlet).await?;
+            staged = decoder.writer.take_staged();
+            rereads = decoder.rereads.take().map(Rereads::into_tables).unwrap_or_default();
+        }
+        let settings = &self.settings.snapshot;
+        let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        let run = Snapshot {
+            info: &info,
+            settings,
+            catalog: &prepared.catalog,
+            published: &prepared.published,
+            relations: &mut prepared.relations,
+            outlet,
+            point,
+            progress,
+            state,
+            staged,
+            rereads,
+            stored: snapshot::Stored::default(),
+        };
+        let position = run.run(coordinator).await?;
+        drop(holder);
+        Ok(position)
+    }
+
+    async fn tip(&mut self) -> Result<Position> {
+        let sql = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+                   ELSE pg_catalog.pg_current_wal_lsn() END::pg_catalog.text";
+        let row = self.sql().await?.query_one(sql, &[], "asking for the server's position").await?;
+        Ok(Position::Postgres(row.get::<_, &str>(0).parse()?))
+    }
+
+    async fn stream(
+        &mut self,
+        from: Position,
+        until: Option<Position>,
+        outlet: &Outlet,
+        confirmed: watch::Receiver<Option<Position>>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<StreamEnd> {
+        let Position::Postgres(from) = from;
+        let until = until.map(|Position::Postgres(lsn)| lsn);
+        if until.is_some_and(|until| from >= until) {
+            return Ok(StreamEnd::Reached);
+        }
+        let mut connection = self.start_replication(from).await?;
+        let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
+        let writer = BatchWriter::new(outlet.clone(), Origin::Stream);
+        let stream = Stream {
+            connection: &mut connection,
+            decoder: Decoder::new(writer, from, until, None),
+            relations: &mut prepared.relations,
+            sql,
+            progress: &outlet.progress,
+            confirmed,
+            stop,
+        };
+        let (end, _) = tokio::select! {
+            ended = stream.run() => ended?,
+            error = heartbeat(sql, self.settings.heartbeat) => return Err(error),
+        };
+        self.replication = Some(connection);
+        Ok(end)
+    }
+
+    async fn close(&mut self, confirmed: Option<Position>) -> Result<()> {
+        if let Some(mut connection) = self.replication.take() {
+            if std::mem::take(&mut self.streaming) {
+                if let Some(Position::Postgres(lsn)) = confirmed {
+                    connection.send_status(lsn.0, lsn.0, lsn.0, false).await?;
+                }
+                connection.stop_replication().await?;
+            }
+            if self.is_temporary() && self.prepared.is_some() {
+                connection.simple_query(&slot::drop_command(&self.slot)).await?;
+            }
+            connection.close().await;
+        }
+        self.prepared = None;
+        if self.settings.publication.is_none() {
+            let publication = self.publication.clone();
+            let sql = self.sql().await?;
+            publication::drop_temporary(sql.client(), sql.server_version_num(), &publication).await?;
+        }
+        self.sql = None;
+        Ok(())
+    }
+
+    async fn check(&mut self) -> Result<Vec<Finding>> {
+        let Settings { conninfo, selection, slot, publication, .. } = &self.settings;
+        let (slot, publication) = (slot.as_deref(), publication.as_deref());
+        check::check(conninfo, &check::Wanted { selection, slot, publication, snapshot: true }).await
+    }
+
+    async fn discover(&mut self) -> Result<serde_json::Value> {
+        let selection = self.settings.selection.clone();
+        let sql = self.sql().await?;
+        discover::discover(sql, &selection).await
+    }
+}
+
+/// Writes a message into the log now and then, so that a quiet database's position follows a busy server's log. Returns
+/// only with an error.
+async fn heartbeat(sql: &Sql, interval: Option<Duration>) -> Error {
+    let Some(interval) = interval else { return std::future::pending().await };
+    let statement = format!("SELECT pg_catalog.pg_logical_emit_message(false, '{HEARTBEAT_PREFIX}', '')");
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sql.execute(&statement, "writing a heartbeat").await {
+            return error;
+        }
+    }
+}
