@@ -3,11 +3,14 @@
 //! Every test runs in parallel with every other one: it works in a database of its own ([`support::Server::database`]),
 //! and what breaks or restarts a server does so to a server of its own ([`support::Server::own`]).
 
-mod connection;
+mod catalog;
+mod check;
 mod child;
 mod cli;
+mod connection;
 mod floors;
 mod offsets;
+mod retention;
 mod servers;
 mod sinks;
 mod support;

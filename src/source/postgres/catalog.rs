@@ -120,7 +120,17 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// What the operator should know: patterns that match nothing yet, tables left out.
     pub warnings: Vec<String>,
+    /// What a pattern matched and cannot be streamed, or is streamed only when it is named.
+    pub left_out: Vec<LeftOut>,
     pub block_size: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub schema: String,
+    pub name: String,
+    /// `a view`, `unlogged: …`.
+    pub why: &'static str,
 }
 
 impl Table {
@@ -214,6 +224,24 @@ impl Catalog {
     /// Config: a name that is not there or cannot be streamed, an exclude that names a partition of a wanted table,
     /// a column that is not there, no table at all. Those of a query.
     pub async fn load(client: &Client, version: u32, selection: &Selection, types: &mut TypeCache) -> Result<Catalog> {
+        let catalog = Self::survey(client, version, selection, types).await?;
+        if catalog.tables.is_empty() {
+            return Err(Error::config("no table is selected that could be streamed")
+                .remedy("look at `tables` and `exclude_tables`; `walbrook discover` lists what there is"));
+        }
+        Ok(catalog)
+    }
+
+    /// The same, where there may be none.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn survey(
+        client: &Client,
+        version: u32,
+        selection: &Selection,
+        types: &mut TypeCache,
+    ) -> Result<Catalog> {
         let sql = |e| error::sql(e, "reading the tables from the catalog");
         let rows = client.query(RELATIONS_SQL, &[]).await.map_err(sql)?;
         let relations: Vec<Relation> = rows
@@ -228,7 +256,7 @@ impl Catalog {
                 of_extension: row.get(6),
             })
             .collect();
-        let Wanted { tables: wanted, mut warnings } = choose(&relations, selection, version)?;
+        let Wanted { tables: wanted, mut warnings, left_out } = choose(&relations, selection, version)?;
         let leaves = leaves(&relations);
         let mut oids: Vec<u32> = wanted.iter().map(|&at| relations[at].oid).collect();
         let mut details = details(client, &oids, types).await?;
@@ -257,7 +285,7 @@ impl Catalog {
             table.columns.iter().map(|column| (table.schema.as_str(), table.name.as_str(), column.name.as_str()))
         });
         settle(selection.unmatched_columns(columns), &mut warnings)?;
-        Ok(Catalog { tables, warnings, block_size })
+        Ok(Catalog { tables, warnings, left_out, block_size })
     }
 }
 
@@ -278,6 +306,7 @@ struct Wanted {
     /// Indexes into the relations.
     tables: Vec<usize>,
     warnings: Vec<String>,
+    left_out: Vec<LeftOut>,
 }
 
 /// Which relations are tables of the stream, by name, kind and place in a partition tree.
@@ -287,24 +316,28 @@ fn choose(relations: &[Relation], selection: &Selection, version: u32) -> Result
     settle(selection.unmatched_tables(relations.iter().map(|r| (r.schema.as_str(), r.name.as_str()))), &mut warnings)?;
 
     let mut matched = HashSet::new();
+    let mut left_out = Vec::new();
     for relation in relations {
-        let named = selection.names(&relation.schema, &relation.name);
-        if !selection.wants(&relation.schema, &relation.name) || (relation.of_extension && !named) {
+        if !selection.wants(&relation.schema, &relation.name) {
             continue;
         }
-        match relation.obstacle() {
-            None => {
-                matched.insert(relation.oid);
-            }
+        let named = selection.names(&relation.schema, &relation.name);
+        let why = match relation.obstacle() {
             Some(obstacle) if named => {
                 return Err(Error::config(format!("{} cannot be streamed: it is {obstacle}", full_name(relation)))
                     .remedy("take it out of `tables`"));
             }
-            Some(obstacle) if relation.persistence == 'u' => {
-                warnings.push(format!("{} is left out: it is {obstacle}", full_name(relation)));
+            Some(obstacle) => obstacle,
+            None if relation.of_extension && !named => "an extension's own table: name it to have it streamed",
+            None => {
+                matched.insert(relation.oid);
+                continue;
             }
-            Some(_) => {}
+        };
+        if relation.persistence == 'u' {
+            warnings.push(format!("{} is left out: it is {why}", full_name(relation)));
         }
+        left_out.push(LeftOut { schema: relation.schema.clone(), name: relation.name.clone(), why });
     }
 
     let mut tables = Vec::new();
@@ -331,11 +364,7 @@ fn choose(relations: &[Relation], selection: &Selection, version: u32) -> Result
             .remedy(format!("exclude {} too, or neither", full_name(root))));
         }
     }
-    if tables.is_empty() {
-        return Err(Error::config("no table is selected that could be streamed")
-            .remedy("look at `tables` and `exclude_tables`; `walbrook discover` lists what there is"));
-    }
-    Ok(Wanted { tables, warnings })
+    Ok(Wanted { tables, warnings, left_out })
 }
 
 fn full_name(relation: &Relation) -> String {
@@ -539,13 +568,14 @@ mod tests {
         let mut tree = tree();
         tree[4].persistence = 'u';
         assert_eq!(chosen(&tree, "*", "", 150_000).unwrap(), ["events"]);
+        let left_out = choose(&tree, &Selection::default(), 150_000).unwrap().left_out;
+        assert_eq!(left_out.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["plain", "v"]);
         for (tables, exclude, message) in [
             ("public.v", "", "a view"),
             ("public.plain", "", "unlogged"),
             ("public.nope", "", "matches no table"),
             ("*", "public.events_b", "partition of public.events"),
             ("*", "public.nope", "matches no table"),
-            ("shop.*", "", "no table is selected"),
         ] {
             let error = chosen(&tree, tables, exclude, 150_000).unwrap_err();
             assert!(error.to_string().contains(message), "{tables} {exclude}: {error}");

@@ -25,8 +25,10 @@ pub const HEARTBEAT_PREFIX: &str = "walbrook.heartbeat";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Next,
-    /// A Relation message: the catalog may have to be asked. The message was not consumed.
+    /// A Relation message. It was not consumed.
     Relation,
+    /// A row of a relation whose announced shape is not complete: the catalog must be asked. It was not consumed.
+    Unknown(u32),
     /// The transaction that begins here is behind the asked position. The message was not consumed.
     Reached,
 }
@@ -41,14 +43,29 @@ pub struct Decoder {
     pub rereads: Option<Rereads>,
     /// Of the open transaction, or of the last one.
     commit_lsn: Lsn,
-    ordinal: u64,
+    pub counts: Counts,
     in_transaction: bool,
-    /// Bytes of row messages since BEGIN.
-    pub transaction_bytes: usize,
     /// Up to here everything has been seen: the end of the last commit, or what a keepalive said.
     pub frontier: Lsn,
     pub last_commit_unix_micros: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Of the last record of the open transaction.
+    ordinal: u64,
+    /// Bytes of row messages since BEGIN.
+    pub transaction_bytes: usize,
     pub events: u64,
+}
+
+impl Counts {
+    #[inline]
+    fn event(&mut self, bytes: usize) {
+        self.ordinal += 1;
+        self.events += 1;
+        self.transaction_bytes += bytes;
+    }
 }
 
 impl Decoder {
@@ -59,12 +76,10 @@ impl Decoder {
             until,
             rereads,
             commit_lsn: Lsn(0),
-            ordinal: 0,
+            counts: Counts::default(),
             in_transaction: false,
-            transaction_bytes: 0,
             frontier: from,
             last_commit_unix_micros: None,
-            events: 0,
         }
     }
 
@@ -75,6 +90,11 @@ impl Decoder {
     /// Whether everything committed before the asked position has been seen.
     pub fn has_reached(&self) -> bool {
         !self.in_transaction && self.until.is_some_and(|until| self.frontier >= until)
+    }
+
+    /// A Relation message said something new: [`Step::Unknown`] comes before the relation's next row.
+    pub fn forget(&mut self, id: u32) {
+        self.tables.remove(&id);
     }
 
     /// What a Relation message said: from here on the relation's rows have this shape.
@@ -92,7 +112,7 @@ impl Decoder {
                 }
                 self.writer.stage(entry);
                 let index = self.writer.batch().table(&plan.schema);
-                self.writer.batch().schema_change(index, Some(previous), None, self.ordinal + 1);
+                self.writer.batch().schema_change(index, Some(previous), None, self.counts.ordinal + 1);
                 Some(plan)
             }
         };
@@ -112,29 +132,34 @@ impl Decoder {
     pub fn message(&mut self, message: &[u8], base: usize) -> Result<Step> {
         match pgoutput::parse(message).map_err(|error| self.malformed(error))? {
             Message::Insert(insert) => {
-                self.event(message.len());
-                if let Some(table) = find(&self.tables, insert.relation, self.commit_lsn)? {
+                let Some(table) = self.tables.get(&insert.relation) else {
+                    return Ok(Step::Unknown(insert.relation));
+                };
+                self.counts.event(message.len());
+                if let Some(table) = table {
                     let batch = self.writer.batch();
                     let (index, start) = (batch.table(&table.schema), batch.cells_start());
                     insert
                         .scan(base, &table.tuple, batch.cells_mut())
                         .map_err(|error| malformed(error, Some(table), self.commit_lsn))?;
-                    batch.insert(index, start, self.ordinal);
+                    batch.insert(index, start, self.counts.ordinal);
                 }
             }
             Message::Update(update) => {
-                self.event(message.len());
-                self.update(&update, message, base)?;
+                return self.update(&update, message, base);
             }
             Message::Delete(delete) => {
-                self.event(message.len());
-                if let Some(table) = find(&self.tables, delete.relation, self.commit_lsn)? {
+                let Some(table) = self.tables.get(&delete.relation) else {
+                    return Ok(Step::Unknown(delete.relation));
+                };
+                self.counts.event(message.len());
+                if let Some(table) = table {
                     let batch = self.writer.batch();
                     let (index, start) = (batch.table(&table.schema), batch.cells_start());
                     delete
                         .scan(base, &table.tuple, batch.cells_mut())
                         .map_err(|error| malformed(error, Some(table), self.commit_lsn))?;
-                    batch.delete(index, start, delete.old == OldTuple::Key, self.ordinal);
+                    batch.delete(index, start, delete.old == OldTuple::Key, self.counts.ordinal);
                 }
             }
             Message::Begin(begin) => {
@@ -143,10 +168,13 @@ impl Decoder {
                     return Ok(Step::Reached);
                 }
                 if self.in_transaction {
-                    return Err(Error::data(format!("BEGIN inside the transaction that commits at {}", self.commit_lsn)));
+                    return Err(Error::data(format!(
+                        "BEGIN inside the transaction that commits at {}",
+                        self.commit_lsn
+                    )));
                 }
-                (self.commit_lsn, self.ordinal, self.in_transaction) = (commit_lsn, 0, true);
-                self.transaction_bytes = 0;
+                (self.commit_lsn, self.counts.ordinal, self.in_transaction) = (commit_lsn, 0, true);
+                self.counts.transaction_bytes = 0;
                 self.writer.begin(Txn {
                     commit: Position::Postgres(commit_lsn),
                     id: Some(u64::from(begin.xid)),
@@ -164,23 +192,26 @@ impl Decoder {
                 self.in_transaction = false;
                 self.frontier = self.frontier.max(Lsn(commit.end_lsn));
                 self.last_commit_unix_micros = Some(commit.commit_unix_micros);
-                self.writer.commit(self.ordinal + 1, Position::Postgres(Lsn(commit.end_lsn)));
+                self.writer.commit(self.counts.ordinal + 1, Position::Postgres(Lsn(commit.end_lsn)));
             }
             Message::Relation(_) => return Ok(Step::Relation),
             Message::Truncate(truncate) => {
+                if let Some(id) = truncate.relations().find(|id| !self.tables.contains_key(id)) {
+                    return Ok(Step::Unknown(id));
+                }
                 for id in truncate.relations() {
-                    self.event(0);
-                    if let Some(table) = find(&self.tables, id, self.commit_lsn)? {
+                    self.counts.event(0);
+                    if let Some(Some(table)) = self.tables.get(&id) {
                         let batch = self.writer.batch();
                         let index = batch.table(&table.schema);
-                        batch.truncate(index, truncate.cascade, truncate.restart_identity, self.ordinal);
+                        batch.truncate(index, truncate.cascade, truncate.restart_identity, self.counts.ordinal);
                     }
                 }
             }
             Message::Logical(logical) => {
                 let heartbeat = logical.prefix == HEARTBEAT_PREFIX;
                 if logical.transactional {
-                    self.event(message.len());
+                    self.counts.event(message.len());
                     if !heartbeat {
                         self.logical(logical.cells(base), true);
                     }
@@ -190,8 +221,8 @@ impl Decoder {
                         return Err(Error::data(format!("a message at {lsn} inside the transaction around it")));
                     }
                     if !heartbeat {
-                        self.events += 1;
-                        self.ordinal = 1;
+                        self.counts.events += 1;
+                        self.counts.ordinal = 1;
                         // The next commit record may begin where the message ends: its last byte is its own.
                         let commit = Position::Postgres(Lsn(lsn.0.saturating_sub(1)));
                         self.writer.open(Txn { commit, id: None, commit_unix_micros: None });
@@ -208,15 +239,10 @@ impl Decoder {
     }
 
     #[inline]
-    fn event(&mut self, bytes: usize) {
-        self.ordinal += 1;
-        self.events += 1;
-        self.transaction_bytes += bytes;
-    }
-
-    #[inline]
-    fn update(&mut self, update: &Update<'_>, message: &[u8], base: usize) -> Result<()> {
-        let Some(table) = find(&self.tables, update.relation, self.commit_lsn)? else { return Ok(()) };
+    fn update(&mut self, update: &Update<'_>, message: &[u8], base: usize) -> Result<Step> {
+        let Some(table) = self.tables.get(&update.relation) else { return Ok(Step::Unknown(update.relation)) };
+        self.counts.event(message.len());
+        let Some(table) = table else { return Ok(Step::Next) };
         let batch = self.writer.batch();
         let (index, start) = (batch.table(&table.schema), batch.cells_start());
         update
@@ -230,12 +256,12 @@ impl Decoder {
             OldTuple::Key => Some(true),
             OldTuple::Full => Some(false),
         };
-        batch.update(index, start, key_only, self.ordinal);
-        Ok(())
+        batch.update(index, start, key_only, self.counts.ordinal);
+        Ok(Step::Next)
     }
 
     fn logical(&mut self, cells: [Cell; 2], transactional: bool) {
-        let ordinal = self.ordinal;
+        let ordinal = self.counts.ordinal;
         let batch = self.writer.batch();
         let start = batch.cells_start();
         batch.cells_mut().extend(cells);
@@ -247,16 +273,9 @@ impl Decoder {
     }
 }
 
-#[inline]
-fn find(tables: &HashMap<u32, Option<Plan>>, id: u32, commit: Lsn) -> Result<Option<&Plan>> {
-    tables.get(&id).map(Option::as_ref).ok_or_else(|| {
-        Error::data(format!("a row of relation {id}, which no Relation message described, in the transaction that commits at {commit}"))
-    })
-}
-
 fn malformed(error: WireError, table: Option<&Plan>, commit: Lsn) -> Error {
     let of = table.map(|table| format!(" of {}", table.schema)).unwrap_or_default();
-    Error::data(format!("reading a change{of} in the transaction that commits at {commit}"))
-        .because(error)
-        .remedy("this is a bug of Walbrook or of a server patched to speak differently: report it with the server's version")
+    Error::data(format!("reading a change{of} in the transaction that commits at {commit}")).because(error).remedy(
+        "this is a bug of Walbrook or of a server patched to speak differently: report it with the server's version",
+    )
 }

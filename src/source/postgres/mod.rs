@@ -2,18 +2,18 @@
 
 mod auth;
 pub mod catalog;
-mod check;
-mod discover;
-mod retention;
+pub mod check;
 pub mod connection;
 pub mod conninfo;
 mod decoder;
 mod dial;
+pub mod discover;
 pub mod error;
 pub mod publication;
 pub mod quote;
 pub mod relation;
 mod reread;
+pub mod retention;
 mod session;
 pub mod slot;
 mod snapshot;

@@ -93,10 +93,15 @@ impl Publication {
              FROM pg_catalog.pg_publication p WHERE p.pubname = $1"
         );
         let Some(row) = client.query_opt(&text, &[&name]).await.map_err(sql)? else { return Ok(None) };
-        let lists = if version >= 150_000 {
-            "t.attnames::pg_catalog.text[], t.rowfilter"
-        } else {
-            "NULL::pg_catalog.text[], NULL::pg_catalog.text"
+        // Before 18 generated columns are listed though they are never sent.
+        let lists = match version {
+            180_000.. => "t.attnames::pg_catalog.text[], t.rowfilter",
+            150_000.. => {
+                "ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+                       WHERE a.attrelid = c.oid AND a.attname = ANY(t.attnames) AND a.attgenerated = ''
+                       ORDER BY a.attnum), t.rowfilter"
+            }
+            _ => "NULL::pg_catalog.text[], NULL::pg_catalog.text",
         };
         let text = format!(
             "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, {lists}

@@ -333,7 +333,24 @@ pub struct RelationCache {
     database: String,
     selection: Selection,
     known: HashMap<u32, Known>,
+    /// What Relation messages said that is not `known`.
+    announced: HashMap<u32, Announced>,
     types: TypeCache,
+}
+
+enum Announced {
+    Unwanted,
+    /// The message.
+    New(Box<[u8]>),
+}
+
+/// What stands for a relation's next row.
+#[derive(Clone, Copy, Debug)]
+pub enum Standing<'a> {
+    Unwanted,
+    Known(&'a Plan),
+    /// [`RelationCache::learn`] comes first.
+    Unknown,
 }
 
 struct Known {
@@ -343,7 +360,7 @@ struct Known {
 
 impl RelationCache {
     pub fn new(database: impl Into<String>, selection: Selection, types: TypeCache) -> Self {
-        RelationCache { database: database.into(), selection, known: HashMap::new(), types }
+        RelationCache { database: database.into(), selection, known: HashMap::new(), announced: HashMap::new(), types }
     }
 
     /// Takes over the shapes that an earlier run stored.
@@ -362,33 +379,54 @@ impl RelationCache {
         Ok(())
     }
 
-    /// What is known of a relation: the schema its next row has, unless a Relation message comes first.
-    pub fn get(&self, oid: u32) -> Option<&Plan> {
-        self.known.get(&oid).map(|known| &known.plan)
-    }
-
-    /// Takes a Relation message without asking anyone; `None` where the catalog must be asked ([`Self::learn`]).
-    pub fn recognise(&self, relation: &pgoutput::Relation<'_>) -> Option<Seen> {
-        if !self.selection.wants(relation.namespace, relation.name) {
-            return Some(Seen::Unwanted);
+    /// What stands for a relation's next row.
+    pub fn standing(&self, oid: u32) -> Standing<'_> {
+        match (self.announced.get(&oid), self.known.get(&oid)) {
+            (Some(Announced::Unwanted), _) => Standing::Unwanted,
+            (Some(Announced::New(_)), _) | (None, None) => Standing::Unknown,
+            (None, Some(known)) => Standing::Known(&known.plan),
         }
-        let known = self.known.get(&relation.id)?;
-        known.stored.same_shape(relation).then(|| Seen::Unchanged(known.plan.clone()))
     }
 
-    /// Takes a Relation message, completed from the catalog where it tells something new.
+    /// Takes a Relation message; `message` is all of it. A shape that is not known is learnt when a row needs it
+    /// ([`Self::learn`]): of a partition that is published as its root the server announces the shape too, and no row
+    /// ever comes.
+    pub fn announce(&mut self, message: &[u8], relation: &pgoutput::Relation<'_>) -> Standing<'_> {
+        if !self.selection.wants(relation.namespace, relation.name) {
+            self.announced.insert(relation.id, Announced::Unwanted);
+        } else if self.known.get(&relation.id).is_some_and(|known| known.stored.same_shape(relation)) {
+            self.announced.remove(&relation.id);
+        } else {
+            self.announced.insert(relation.id, Announced::New(message.into()));
+        }
+        self.standing(relation.id)
+    }
+
+    /// Completes an announced shape from the catalog, where that is needed.
     ///
     /// # Errors
-    /// Config: as [`StoredRelation::plan`]. Those of a query.
-    pub async fn learn(&mut self, client: &Client, relation: &pgoutput::Relation<'_>) -> Result<Seen> {
-        if let Some(seen) = self.recognise(relation) {
-            return Ok(seen);
-        }
+    /// Config: as [`StoredRelation::plan`]. Data: a row of a relation that was never announced. Those of a query; after
+    /// one the shape is still announced.
+    pub async fn learn(&mut self, client: &Client, oid: u32) -> Result<Seen> {
+        let message = match (self.announced.get(&oid), self.known.get(&oid)) {
+            (Some(Announced::Unwanted), _) => return Ok(Seen::Unwanted),
+            (None, Some(known)) => return Ok(Seen::Unchanged(known.plan.clone())),
+            (None, None) => {
+                return Err(Error::data(format!("a row of relation {oid} came before its Relation message")));
+            }
+            (Some(Announced::New(message)), _) => message.clone(),
+        };
+        let relation = match pgoutput::parse(&message) {
+            Ok(pgoutput::Message::Relation(relation)) => relation,
+            Ok(_) => return Err(Error::bug(format!("relation {oid} was announced by another message"))),
+            Err(cause) => return Err(Error::bug(format!("reading the announcement of relation {oid}")).because(cause)),
+        };
         self.types.forget_user_types();
-        let details = catalog::details(client, &[relation.id], &mut self.types).await?;
+        let details = catalog::details(client, &[oid], &mut self.types).await?;
         self.types.load(client, relation.columns.iter().map(|c| (c.type_oid, c.type_modifier))).await?;
-        let candidate = StoredRelation::complete(relation, details.get(&relation.id), &self.types);
-        self.offer(candidate)
+        let seen = self.offer(StoredRelation::complete(&relation, details.get(&oid), &self.types))?;
+        self.announced.remove(&oid);
+        Ok(seen)
     }
 
     /// Takes a table of the catalog, before a snapshot. Not for a stream that resumes: its log may be older than the

@@ -21,13 +21,14 @@ use super::publication::{self, Ownership, Published};
 use super::quote;
 use super::relation::RelationCache;
 use super::reread::Rereads;
+use super::retention::{self, Observed};
 use super::slot::{self, CreateSlot, Created, SlotState};
 use super::snapshot::{self, Point, Progress, Snapshot};
 use super::sql::Sql;
 use super::stream::Stream;
 use super::tables::Selection;
 use super::types::TypeCache;
-use super::{check, discover, retention};
+use super::{check, discover};
 use crate::error::{Error, Finding, Result};
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
@@ -225,7 +226,7 @@ impl Source for PostgresSource {
         self.sql().await?;
         let mut connection = self.replication().await?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
-        let observed = retention::observe(sql, &mut connection, &slot).await?;
+        let observed = Observed::ask(&mut connection, sql, &slot).await?;
         self.replication = Some(connection);
         Ok(retention::verdict(stored, *lsn, &observed))
     }
@@ -406,13 +407,15 @@ impl Source for PostgresSource {
     }
 
     async fn check(&mut self) -> Result<Vec<Finding>> {
-        check::run(&self.settings, &self.slot, &self.publication).await
+        let Settings { conninfo, selection, slot, publication, .. } = &self.settings;
+        let (slot, publication) = (slot.as_deref(), publication.as_deref());
+        check::check(conninfo, &check::Wanted { selection, slot, publication, snapshot: true }).await
     }
 
     async fn discover(&mut self) -> Result<serde_json::Value> {
         let selection = self.settings.selection.clone();
         let sql = self.sql().await?;
-        discover::run(sql, &selection).await
+        discover::discover(sql, &selection).await
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::connection::{Aside, Connection};
 use super::decoder::{Decoder, Step};
-use super::relation::RelationCache;
+use super::relation::{RelationCache, Seen, Standing};
 use super::sql::Sql;
 use crate::error::{Context, Error, Result};
 use crate::flow::{Permit, Progress};
@@ -58,6 +58,8 @@ enum Scanned {
     /// The batch is full.
     Full,
     Relation,
+    /// A row of a relation whose shape the catalog must complete.
+    Unknown(u32),
     /// A message that is no data.
     Aside,
     Reached,
@@ -80,7 +82,11 @@ impl Stream<'_> {
             }
             match scanned {
                 Scanned::Full => self.send(&mut ticks).await?,
-                Scanned::Relation => self.relation().await?,
+                Scanned::Relation => self.relation()?,
+                Scanned::Unknown(relation) => {
+                    let seen = self.relations.learn(self.sql.client(), relation).await?;
+                    self.decoder.relation(relation, seen)?;
+                }
                 Scanned::Aside => {
                     if self.connection.take_aside()? == Aside::CopyDone {
                         return Err(Error::transient("the server ended the stream"));
@@ -105,7 +111,7 @@ impl Stream<'_> {
             }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
-            let napping = self.decoder.transaction_bytes >= LARGE_TRANSACTION_BYTES
+            let napping = self.decoder.counts.transaction_bytes >= LARGE_TRANSACTION_BYTES
                 && self.decoder.in_transaction()
                 && last_read_bytes < BUSY_READ_BYTES;
             if napping {
@@ -130,7 +136,7 @@ impl Stream<'_> {
         let Stream { connection, decoder, progress, .. } = self;
         let buffer = connection.buffer();
         let cells_before = (decoder.writer.batch().cells_start(), decoder.writer.batch().len());
-        let events_before = decoder.events;
+        let events_before = decoder.counts.events;
         let mut replies_wanted = false;
         let mut at = 0;
         let scanned = loop {
@@ -160,6 +166,7 @@ impl Stream<'_> {
             match step {
                 Step::Next => at += frame.total_bytes,
                 Step::Relation => break Scanned::Relation,
+                Step::Unknown(relation) => break Scanned::Unknown(relation),
                 Step::Reached => break Scanned::Reached,
             }
             if decoder.writer.is_full(at) {
@@ -172,7 +179,7 @@ impl Stream<'_> {
             if (decoder.writer.batch().cells_start(), decoder.writer.batch().len()) != cells_before {
                 decoder.writer.batch().frame(bytes);
             }
-            progress.events.add(decoder.events - events_before);
+            progress.events.add(decoder.counts.events - events_before);
             progress.read_end_bytes.set(decoder.frontier.0);
             if let Some(micros) = decoder.last_commit_unix_micros {
                 progress.committed(micros);
@@ -182,7 +189,7 @@ impl Stream<'_> {
     }
 
     /// Takes the Relation message that stands first in the buffer.
-    async fn relation(&mut self) -> Result<()> {
+    fn relation(&mut self) -> Result<()> {
         let doing = || "reading a Relation message".to_owned();
         let buffer = self.connection.buffer();
         let Some(frame) = frame::next(buffer).data(doing)? else { return Ok(()) };
@@ -191,8 +198,14 @@ impl Stream<'_> {
         if let Payload::XLogData(xlog) = replication::parse(frame.body).data(doing)?
             && let Message::Relation(relation) = pgoutput::parse(xlog.data).data(doing)?
         {
-            let seen = self.relations.learn(self.sql.client(), &relation).await?;
-            self.decoder.relation(relation.id, seen)?;
+            match self.relations.announce(xlog.data, &relation) {
+                Standing::Unwanted => self.decoder.relation(relation.id, Seen::Unwanted)?,
+                Standing::Known(plan) => {
+                    let seen = Seen::Unchanged(plan.clone());
+                    self.decoder.relation(relation.id, seen)?;
+                }
+                Standing::Unknown => self.decoder.forget(relation.id),
+            }
         }
         Ok(())
     }

@@ -88,10 +88,13 @@ fn first_then_unchanged_then_changed() {
     assert!(matches!(cache.prime(&table(Identity::Default, &["a"], &[]), None).unwrap(), Seen::Unchanged(_)));
 
     let said = message(Identity::Default, vec![column("a", true), column("b", false), column("c", false)]);
-    assert!(matches!(cache.recognise(&said), Some(Seen::Unchanged(_))));
+    assert!(matches!(cache.standing(8), Standing::Unknown));
+    assert!(matches!(cache.announce(b"", &said), Standing::Known(_)));
     let wider = message(Identity::Default, [said.columns.clone(), vec![column("d", false)]].concat());
-    assert!(cache.recognise(&wider).is_none());
-    assert!(matches!(cache.recognise(&Relation { namespace: "other", ..said.clone() }), Some(Seen::Unwanted)));
+    assert!(matches!(cache.announce(b"", &wider), Standing::Unknown));
+    assert!(matches!(cache.standing(7), Standing::Unknown), "the known shape is not that of the next row");
+    assert!(matches!(cache.announce(b"", &Relation { namespace: "other", ..said.clone() }), Standing::Unwanted));
+    assert!(matches!(cache.announce(b"", &said), Standing::Known(_)));
 
     let changed = cache.offer(StoredRelation::complete(&wider, None, &TypeCache::default())).unwrap();
     let Seen::Changed { previous, plan: wide, .. } = changed else { panic!("{changed:?}") };
@@ -101,7 +104,7 @@ fn first_then_unchanged_then_changed() {
     // After a restart from the first entry, a replay meets the first shape without the catalog.
     let mut again = self::cache(&[]);
     again.restore(&State::from([(entry.key, entry.value.unwrap()), (b"snapshot".to_vec(), vec![1])])).unwrap();
-    let Some(Seen::Unchanged(replayed)) = again.recognise(&said) else { panic!("not recognised") };
+    let Standing::Known(replayed) = again.announce(b"", &said) else { panic!("not recognised") };
     assert_eq!(replayed.schema.columns[0].source_type, plan.schema.columns[0].source_type);
 }
 
