@@ -78,6 +78,8 @@ fn wrong_usage_exits_2() {
         &["tail", "postgres://h/d", "--snapshot", "only", "--until", "current"],
         &["tail", "postgres://h:port/d"],
         &["tail", "mysql://h/d"],
+        &["tail", "postgres://h/d", "--tables", "a.b.c.d"],
+        &["tail", "postgres://h/d", "--exclude-columns", "\"users.password"],
         &["offsets", "reset", "--state-dir", "x"],
         &["check", "--tables", "x"],
         &["spec", "--log-level", "info=loud"],
