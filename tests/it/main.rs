@@ -6,6 +6,7 @@
 mod connection;
 mod cli;
 mod floors;
+mod lifecycle;
 mod offsets;
 mod servers;
 mod support;
