@@ -202,3 +202,51 @@ fn run_goes_on_where_it_was_and_its_store_can_be_read_meanwhile() {
         assert_eq!(lost.status.code(), Some(3), "{}", String::from_utf8_lossy(&lost.stderr));
     }
 }
+
+/// A walbrook whose reader has stopped reading: the pipe is full, and nothing more is delivered.
+fn stuck(database: &Database<'_>, more: &[&str]) -> Child {
+    database.psql("create table wide as select g as id, repeat('x', 1000) as note from generate_series(1, 5000) g");
+    let mut command = walbrook();
+    command
+        .args(["tail", &database.url()])
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("walbrook starts");
+    let mut some = [0; 100];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut some).expect("the first line");
+    child
+}
+
+#[test]
+fn a_stop_takes_no_longer_than_the_drain_timeout_and_a_second_signal_not_even_that() {
+    for server in Server::all() {
+        let send = |child: &Child, signal: &str| {
+            let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().expect("kill");
+            assert!(sent.success());
+        };
+        let database = server.database("drain");
+        let mut child = stuck(&database, &["--drain-timeout", "500ms"]);
+        let reader = child.stdout.take();
+        let start = Instant::now();
+        send(&child, "TERM");
+        let status = child.wait().expect("the end");
+        // Half a second, and at most five for the server to be told good-bye.
+        assert!(start.elapsed() < Duration::from_millis(500) + Duration::from_secs(6), "{:?}", start.elapsed());
+        assert_eq!((status.code(), publications(&database).as_str()), (Some(0), "0"));
+        drop(reader);
+
+        for (signal, code) in [("INT", 130), ("TERM", 143)] {
+            let database = server.database("twice");
+            let mut child = stuck(&database, &["--drain-timeout", "1h"]);
+            let reader = child.stdout.take();
+            send(&child, signal);
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().expect("wait").is_none(), "the first {signal} ended it");
+            send(&child, signal);
+            assert_eq!(child.wait().expect("the end").code(), Some(code));
+            drop(reader);
+        }
+    }
+}
