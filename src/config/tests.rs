@@ -156,6 +156,22 @@ sinks:
 }
 
 #[test]
+fn a_url_where_none_belongs_shows_no_password() {
+    for name in [
+        "WALBROOK_SOURCE",
+        "WALBROOK_SINKS",
+        "WALBROOK_MEMORY",
+        "WALBROOK_SOURCE__SNAPSHOT",
+        "WALBROOK_SOURCE__SLOT",
+        "WALBROOK_SINKS__0__NAME",
+        "WALBROOK_SINKS__0__TYPE",
+    ] {
+        let message = file(EXAMPLE, &[URL, (name, URL.1)]).unwrap_err().to_string();
+        assert!(message.contains(name) && !message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
 fn duplicates_and_what_is_no_mapping_are_errors() {
     assert!(file("memory: 1MiB\nmemory: 2MiB\n", &[]).is_err());
     assert!(file("- a\n", &[]).unwrap_err().to_string().contains("not a mapping"));
