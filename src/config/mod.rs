@@ -217,7 +217,7 @@ fn rejected(name: &str, problems: &[Problem], is_file: bool) -> Error {
     };
     Error::config(format!("{name} has {count}:{}", lines.concat())).remedy(match is_file {
         true => "`walbrook spec` prints the schema of the file; `walbrook run --help` tells how the environment counts",
-        false => "give --config FILE, or at least SOURCE_URL and SINK_TYPE; `walbrook run --help` tells more",
+        false => "SOURCE_URL and SINK_TYPE are enough, or --config FILE; `walbrook run --help` tells more, `walbrook spec` every key",
     })
 }
 
