@@ -39,7 +39,7 @@ async fn source_findings(config: &Config) -> Result<Vec<Finding>> {
     let mut source = build::source(&config.source)?;
     let findings = match source.check().await {
         Ok(findings) => findings,
-        Err(error) => vec![unreachable_source(&error)],
+        Err(error) => return Ok(vec![unreachable_source(&error)]),
     };
     if let Err(error) = source.close(None).await {
         tracing::debug!(?error, "leaving the source");
@@ -103,11 +103,11 @@ fn line(finding: &Finding) -> String {
 
 pub async fn discover(config: &Config) -> Result<()> {
     let mut source = build::source(&config.source)?;
-    let found = source.discover().await;
+    let found = source.discover().await?;
     if let Err(error) = source.close(None).await {
         tracing::debug!(?error, "leaving the source");
     }
-    report::answer_json(&found?)
+    report::answer_json(&found)
 }
 
 #[cfg(test)]

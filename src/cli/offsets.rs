@@ -74,7 +74,7 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
             };
             match verdict.await {
                 Ok(verdict) => Answer::Told { needed, verdict },
-                Err(error) => Answer::Unknown(error),
+                Err(error) => return Ok((Answer::Unknown(error), interrupted)),
             }
         }
         _ => Answer::Cold,

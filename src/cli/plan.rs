@@ -85,17 +85,11 @@ impl Plan {
                 Work::Stream(Box::new(stream))
             }
             Command::Check(CheckArgs { target, selection, slot, publication, json }) => {
-                let mut config = target_config(target, selection, variables)?;
-                if let Some(slot) = slot {
-                    config.source.slot = Some(slot);
-                }
-                if let Some(publication) = publication {
-                    config.source.publication = Some(publication);
-                }
+                let config = target_config(target, selection, slot, publication, variables)?;
                 Work::Check { config: Box::new(config), json }
             }
             Command::Discover(DiscoverArgs { target, selection }) => {
-                Work::Discover(Box::new(target_config(target, selection, variables)?))
+                Work::Discover(Box::new(target_config(target, selection, None, None, variables)?))
             }
             Command::Offsets(command) => Work::Offsets(Box::new(offsets(command, variables)?)),
         };
@@ -127,14 +121,8 @@ fn tail(args: TailArgs, quiet: u8) -> Result<Stream> {
         sinks: vec![output_sink(&args.output, args.transactions)?],
         log: RawLog::default(),
     };
-    let mut config = check(raw)?;
-    if !keeps {
-        config.state_dir = None;
-        config.source.slot = None;
-        if !names_publication {
-            config.source.publication = None;
-        }
-    }
+    let config = check(raw)?;
+    let config = if keeps { config } else { config.temporary(names_publication) };
     Ok(Stream { config, until: args.until, limit: args.limit, wait_for_server: false, shows_progress: quiet == 0 })
 }
 
@@ -189,7 +177,13 @@ fn config_variable(variables: &Variables) -> Option<PathBuf> {
 }
 
 /// The source of a URL, with no sink, or all of a configuration.
-fn target_config(target: TargetArgs, selection: Selection, variables: &Variables) -> Result<Config> {
+fn target_config(
+    target: TargetArgs,
+    selection: Selection,
+    slot: Option<String>,
+    publication: Option<String>,
+    variables: &Variables,
+) -> Result<Config> {
     let Some(url) = target.url else {
         let given = [&selection.tables, &selection.exclude_tables, &selection.columns, &selection.exclude_columns];
         if given.iter().any(|list| !list.is_empty()) {
@@ -200,8 +194,13 @@ fn target_config(target: TargetArgs, selection: Selection, variables: &Variables
     };
     let mut source = RawSource::new(ConnectionString::new(url));
     select(&mut source, selection);
-    let mut config = check(without_sinks(source))?;
-    (config.source.slot, config.source.publication, config.state_dir) = (None, None, None);
+    let (names_slot, names_publication) = (slot.is_some(), publication.is_some());
+    source.slot = slot.unwrap_or_else(default_slot);
+    source.publication = publication.unwrap_or_else(default_publication);
+    let config = check(without_sinks(source))?;
+    let slot = config.source.slot.clone().filter(|_| names_slot);
+    let mut config = config.temporary(names_publication);
+    config.source.slot = slot;
     Ok(config)
 }
 

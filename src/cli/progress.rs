@@ -51,7 +51,6 @@ impl Line {
                 ticks.tick().await;
                 readings.push(Reading::of(&progress));
                 bar.set_message(readings.line());
-                bar.tick();
             }
         });
         Some(Line { task })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::plan::Stream;
 use super::{build, progress, signals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::pipeline::Outcome;
 use crate::sink::reader_went_away;
@@ -29,7 +29,10 @@ pub async fn run(stream: Stream) -> Result<()> {
             Ok(())
         }
         // `walbrook tail … | head` has what it wanted. A process that runs for good has lost its sink.
-        Err(error) if !stream.wait_for_server && reader_went_away(&error) => {
+        Err(error) if reader_went_away(&error) => {
+            if stream.wait_for_server {
+                return Err(Error::data("the reader of stdout went away").because(error));
+            }
             tracing::info!(delivered, "the reader of stdout went away");
             Ok(())
         }

@@ -10,7 +10,7 @@
 use super::shape::Shape;
 use super::suggest::nearest;
 use super::tree::{Kind, Node, Place};
-use super::{Problem, Variables};
+use super::{Problem, Variables, join};
 
 const PREFIX: &str = "WALBROOK_";
 
@@ -30,7 +30,7 @@ pub fn merge(tree: &mut Node, variables: &Variables, problems: &mut Vec<Problem>
         path.iter().map(|part| (part.parse::<u32>().ok(), part.clone())).collect::<Vec<_>>()
     });
     for (path, name, value) in found {
-        put(tree, &path, name, value, problems);
+        put(tree, "", &path, name, value, problems);
     }
 }
 
@@ -41,7 +41,7 @@ fn is_foreign(name: &str) -> bool {
     rest == "CONFIG" || rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
-fn put(node: &mut Node, path: &[String], name: &str, value: &str, problems: &mut Vec<Problem>) {
+fn put(node: &mut Node, at: &str, path: &[String], name: &str, value: &str, problems: &mut Vec<Problem>) {
     let place = Place::Variable(name.to_owned());
     let Some((key, rest)) = path.split_first() else {
         *node = Node::text(value, place);
@@ -54,20 +54,20 @@ fn put(node: &mut Node, path: &[String], name: &str, value: &str, problems: &mut
         let Kind::List(items) = &mut node.kind else { unreachable!("made a list above") };
         if index > items.len() {
             let message = format!("there is no item {} before it", items.len());
-            problems.push(Problem::at(&format!("[{index}]"), &place, message));
+            problems.push(Problem::at(&format!("{at}[{index}]"), &place, message));
             return;
         }
         if index == items.len() {
             items.push(Node::map(place));
         }
-        return put(&mut items[index], rest, name, value, problems);
+        return put(&mut items[index], &format!("{at}[{index}]"), rest, name, value, problems);
     }
     if node.get(key).is_none() {
         node.insert(key, Node::map(place));
     }
     let Kind::Map(entries) = &mut node.kind else { unreachable!("inserted above") };
     if let Some((_, child)) = entries.iter_mut().find(|(known, _)| known == key) {
-        put(child, rest, name, value, problems);
+        put(child, &join(at, key), rest, name, value, problems);
     }
 }
 
@@ -149,6 +149,7 @@ mod tests {
         let Kind::List(sinks) = &tree.get("sinks").unwrap().kind else { panic!("a list") };
         assert_eq!(sinks[10].get("name").unwrap().as_text(), Some("WALBROOK_SINKS__10__NAME"));
         let (_, problems) = merged("{}", &[("WALBROOK_SINKS__3__TYPE", "null")]);
-        assert_eq!(problems.len(), 1);
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, ["sinks[3] (from WALBROOK_SINKS__3__TYPE): there is no item 0 before it"]);
     }
 }

@@ -5,7 +5,8 @@
 //!   written, and what would do.
 //! - The environment wins over the file. Values of the file are expanded after that, so that a variable that is
 //!   overridden need not be set.
-//! - A [`Config`] is made by [`RawConfig::check`] alone. Nothing above checks its values again.
+//! - A [`Config`] is made by [`RawConfig::check`] alone and its values are never changed, only taken away. Nothing above
+//!   checks them again.
 //! - No password is in a message, nor in what `Debug` prints.
 
 mod environment;
@@ -27,6 +28,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::sink::SinkConfig;
+use secret::redact;
 use shape::{Format, Shape};
 use tree::{Kind, Node, Place};
 
@@ -35,7 +37,7 @@ pub use raw::{
     LogFormat, LostPolicy, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, StartAt, default_commit_interval,
     default_drain_timeout, default_memory, default_publication, default_slot, default_state_dir,
 };
-pub use secret::{ConnectionString, redact};
+pub use secret::ConnectionString;
 pub use shape::split_list;
 
 /// The environment, by name.
@@ -51,8 +53,9 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The message may quote a value, and a URL may stand where none belongs.
     fn at(key: &str, place: &Place, message: impl Into<String>) -> Self {
-        Problem { key: key.to_owned(), place: place.clone(), message: message.into() }
+        Problem { key: key.to_owned(), place: place.clone(), message: redact(&message.into()) }
     }
 }
 
@@ -117,6 +120,8 @@ const SNAPSHOT_CHUNK_MIN_BYTES: u64 = 1 << 20;
 const DRAIN_MAX_MS: u64 = 3_600_000;
 /// What is not stored for a minute comes again after a crash; nobody wants more.
 const COMMIT_MAX_MS: u64 = 60_000;
+/// As in the schema: Postgres allows 100 connections unless told otherwise.
+const SNAPSHOT_WORKERS_MAX: usize = 64;
 /// More often than this the heartbeat would be the load.
 const HEARTBEAT_MIN_MS: u64 = 100;
 
@@ -212,7 +217,7 @@ fn rejected(name: &str, problems: &[Problem], is_file: bool) -> Error {
     };
     Error::config(format!("{name} has {count}:{}", lines.concat())).remedy(match is_file {
         true => "`walbrook spec` prints the schema of the file; `walbrook run --help` tells how the environment counts",
-        false => "give --config FILE, or at least SOURCE_URL and SINK_TYPE; `walbrook run --help` tells more",
+        false => "SOURCE_URL and SINK_TYPE are enough, or --config FILE; `walbrook run --help` tells more, `walbrook spec` every key",
     })
 }
 
@@ -272,9 +277,22 @@ impl RawConfig {
     }
 }
 
-/// The cores this process may use.
+impl Config {
+    /// The same with nothing that outlives the process: no store, a temporary slot, and a publication that is dropped at
+    /// the end unless one is named.
+    pub fn temporary(mut self, names_publication: bool) -> Self {
+        self.state_dir = None;
+        self.source.slot = None;
+        if !names_publication {
+            self.source.publication = None;
+        }
+        self
+    }
+}
+
+/// The cores this process may use, as far as they are worth a connection each.
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    std::thread::available_parallelism().map_or(1, usize::from).min(SNAPSHOT_WORKERS_MAX)
 }
 
 /// What Postgres says of names: a slot's is a file name to it, a publication's an identifier of at most 63 bytes.

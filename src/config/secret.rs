@@ -40,7 +40,7 @@ impl fmt::Debug for ConnectionString {
 }
 
 /// The text with `***` for every password in it.
-pub fn redact(text: &str) -> String {
+pub(super) fn redact(text: &str) -> String {
     redact_keywords(&redact_userinfo(text))
 }
 

@@ -213,6 +213,7 @@ impl Reader<'_, '_> {
         let found = variants.into_iter().find(|variant| tag(variant).is_some_and(|(_, own)| own == name));
         if found.is_none() {
             let hint = nearest(name, names()).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            let node = node.get(key).unwrap_or(node);
             self.problem(&join(path, key), node, format!("{name:?} is none of {listed}{hint}"));
         }
         found

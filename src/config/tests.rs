@@ -25,6 +25,21 @@ sinks:
   - { name: eyes, type: stdout }
 ";
 
+/// The examples of the README are valid as they stand there, once their variables are set.
+#[test]
+fn the_examples_of_the_readme_are_valid() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    // Absent from a packaged crate only.
+    let Ok(readme) = std::fs::read_to_string(path) else { return };
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut configurations = 0;
+    for block in blocks.filter(|block| block.contains("sinks:")) {
+        file(block, &[URL]).unwrap_or_else(|error| panic!("{error:?}\n{block}"));
+        configurations += 1;
+    }
+    assert!(configurations > 0, "the README shows no configuration");
+}
+
 const URL: (&str, &str) = ("DATABASE_URL", "postgres://app:s3cret@db/shop");
 
 #[test]
@@ -138,6 +153,22 @@ sinks:
         assert!(message.contains(part), "{part:?} is not in {message}");
     }
     assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[test]
+fn a_url_where_none_belongs_shows_no_password() {
+    for name in [
+        "WALBROOK_SOURCE",
+        "WALBROOK_SINKS",
+        "WALBROOK_MEMORY",
+        "WALBROOK_SOURCE__SNAPSHOT",
+        "WALBROOK_SOURCE__SLOT",
+        "WALBROOK_SINKS__0__NAME",
+        "WALBROOK_SINKS__0__TYPE",
+    ] {
+        let message = file(EXAMPLE, &[URL, (name, URL.1)]).unwrap_err().to_string();
+        assert!(message.contains(name) && !message.contains("s3cret"), "{message}");
+    }
 }
 
 #[test]

@@ -1,18 +1,13 @@
 //! The command line: help, wrong usage, wrong configuration, the schema. No server is needed.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
-/// The real binary, with no variable that would be configuration.
+use crate::support;
+
 fn walbrook(args: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_walbrook"));
-    let of_ours = |name: &str| ["WALBROOK_", "SOURCE_", "SINK_", "PG"].iter().any(|prefix| name.starts_with(prefix));
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(of_ours) {
-            command.env_remove(name);
-        }
-    }
+    let mut command = support::walbrook();
     command.env_remove("STATE_DIR").args(args).envs(variables.iter().copied()).output().expect("walbrook starts")
 }
 
@@ -78,6 +73,8 @@ fn wrong_usage_exits_2() {
         &["tail", "postgres://h/d", "--snapshot", "only", "--until", "current"],
         &["tail", "postgres://h:port/d"],
         &["tail", "mysql://h/d"],
+        &["tail", "postgres://h/d", "--tables", "a.b.c.d"],
+        &["tail", "postgres://h/d", "--exclude-columns", "\"users.password"],
         &["offsets", "reset", "--state-dir", "x"],
         &["check", "--tables", "x"],
         &["spec", "--log-level", "info=loud"],

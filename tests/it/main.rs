@@ -9,6 +9,7 @@ mod child;
 mod cli;
 mod connection;
 mod floors;
+mod lifecycle;
 mod offsets;
 mod retention;
 mod servers;
