@@ -238,7 +238,7 @@ pub struct TailArgs {
     )]
     pub on_lost_position: LostPolicy,
 
-    /// Bytes of rows in flight; the process takes some MiB more [default: 64MiB]
+    /// What the process may take; a row larger than the part for rows in flight passes alone [default: 64MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub memory: Option<ByteSize>,
     /// How long a stop may take to deliver and store what was read [default: 8s]

@@ -30,7 +30,8 @@ pub struct RawConfig {
     /// What to do when the server no longer holds the log from the stored position on, or is another server.
     #[serde(default)]
     pub on_lost_position: LostPolicy,
-    /// Bytes of rows in flight between the source and the sinks, at least 1MiB. One row larger than this passes alone.
+    /// What the process may take. Rows in flight between the source and the sinks get what is left of it after 40MiB, or
+    /// three eighths where that is more; a row larger than that passes alone.
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
     /// At most one synced write of positions in this time. What was delivered and not stored comes again after a crash.

@@ -14,9 +14,11 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::catalog::Catalog;
+use super::check::{self, Wanted};
 use super::connection::{Connection, Role};
 use super::conninfo::ConnInfo;
 use super::decoder::{Decoder, HEARTBEAT_PREFIX};
+use super::discover;
 use super::publication::{self, Ownership, Published};
 use super::quote;
 use super::relation::RelationCache;
@@ -28,7 +30,6 @@ use super::sql::Sql;
 use super::stream::Stream;
 use super::tables::Selection;
 use super::types::TypeCache;
-use super::{check, discover};
 use crate::error::{Error, Finding, Result};
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub failover: bool,
     /// How often a message is written into the log of an otherwise quiet database.
     pub heartbeat: Option<Duration>,
+    /// Whether the rows that are there already are read.
+    pub takes_snapshot: bool,
     pub snapshot: snapshot::Settings,
 }
 
@@ -59,6 +62,8 @@ pub struct PostgresSource {
     replication: Option<Connection>,
     /// Whether the replication connection is in the middle of a stream.
     streaming: bool,
+    /// Whether a temporary publication of ours may be on the server.
+    leaves_publication: bool,
     prepared: Option<Prepared>,
 }
 
@@ -84,6 +89,7 @@ impl PostgresSource {
             sql: None,
             replication: None,
             streaming: false,
+            leaves_publication: false,
             prepared: None,
         })
     }
@@ -167,19 +173,15 @@ impl PostgresSource {
     }
 
     /// Delivers what happened between the finished chunks of an interrupted snapshot and its new point.
-    async fn catch_up(
-        &mut self,
-        from: Lsn,
-        point: Lsn,
-        progress: &Progress,
-        outlet: &Outlet,
-    ) -> Result<Decoder> {
+    async fn catch_up(&mut self, from: Lsn, point: Lsn, progress: &Progress, outlet: &Outlet) -> Result<Decoder> {
         let mut connection = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
-        let partly = prepared.catalog.tables.iter().filter(|table| {
-            table.storage.iter().any(|storage| progress.is_partly_done(storage.oid))
-        });
+        let partly = prepared
+            .catalog
+            .tables
+            .iter()
+            .filter(|table| table.storage.iter().any(|storage| progress.is_partly_done(storage.oid)));
         let rereads = Rereads::new(partly.map(|table| table.oid));
         let writer = BatchWriter::new(outlet.clone(), Origin::CatchUp);
         let (_never_confirmed, confirmed) = watch::channel(None);
@@ -228,6 +230,9 @@ impl Source for PostgresSource {
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let observed = Observed::ask(&mut connection, sql, &slot).await?;
         self.replication = Some(connection);
+        if let Some(warning) = observed.slot.as_ref().and_then(retention::warning) {
+            tracing::warn!("{warning}");
+        }
         Ok(retention::verdict(stored, *lsn, &observed))
     }
 
@@ -238,12 +243,20 @@ impl Source for PostgresSource {
             None => Ownership::Temporary { slot: slot.clone() },
         };
         let selection = self.settings.selection.clone();
+        let temporary_publication = self.settings.publication.is_none();
+        self.leaves_publication = temporary_publication;
         let sql = self.sql().await?;
         let (client, version) = (sql.client(), sql.server_version_num());
         let database = sql.same_server().database.clone();
         let mut types = TypeCache::default();
         let catalog = Catalog::load(client, version, &selection, &mut types).await?;
         catalog.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if temporary_publication {
+            let dropped = publication::drop_abandoned(client).await?;
+            dropped
+                .iter()
+                .for_each(|name| tracing::info!(name, "dropped a publication that a killed walbrook left behind"));
+        }
         // The publication first: a slot older than its publication cannot stream it.
         let publication = publication::prepare(client, version, &publication_name, &ownership, &catalog).await?;
         if !publication.created && !publication.added.is_empty() {
@@ -397,7 +410,7 @@ impl Source for PostgresSource {
             connection.close().await;
         }
         self.prepared = None;
-        if self.settings.publication.is_none() {
+        if std::mem::take(&mut self.leaves_publication) {
             let publication = self.publication.clone();
             let sql = self.sql().await?;
             publication::drop_temporary(sql.client(), sql.server_version_num(), &publication).await?;
@@ -407,9 +420,9 @@ impl Source for PostgresSource {
     }
 
     async fn check(&mut self) -> Result<Vec<Finding>> {
-        let Settings { conninfo, selection, slot, publication, .. } = &self.settings;
+        let Settings { conninfo, selection, slot, publication, takes_snapshot, .. } = &self.settings;
         let (slot, publication) = (slot.as_deref(), publication.as_deref());
-        check::check(conninfo, &check::Wanted { selection, slot, publication, snapshot: true }).await
+        check::check(conninfo, &Wanted { selection, slot, publication, snapshot: *takes_snapshot }).await
     }
 
     async fn discover(&mut self) -> Result<serde_json::Value> {

@@ -85,7 +85,8 @@ impl Reader {
         let mut rows = 0;
         let scanned = loop {
             let header = frame::header(&buffer[at..]).data(|| "reading COPY data".to_owned())?;
-            let Some((message, total_bytes)) = header.filter(|(_, total_bytes)| *total_bytes <= buffer.len() - at) else {
+            let Some((message, total_bytes)) = header.filter(|(_, total_bytes)| *total_bytes <= buffer.len() - at)
+            else {
                 break Scanned::Dry;
             };
             if message != tag::COPY_DATA {
@@ -95,7 +96,8 @@ impl Reader {
             let batch = writer.batch();
             let (index, start) = (batch.table(schema), batch.cells_start());
             let row = &mut buffer[base..at + total_bytes];
-            copy::scan_row(row, base, schema.columns.len(), batch.cells_mut()).data(|| "reading COPY data".to_owned())?;
+            copy::scan_row(row, base, schema.columns.len(), batch.cells_mut())
+                .data(|| "reading COPY data".to_owned())?;
             batch.insert(index, start, ordinal.fetch_add(1, Ordering::Relaxed));
             rows += 1;
             at += total_bytes;

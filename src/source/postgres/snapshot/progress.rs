@@ -47,8 +47,9 @@ impl Progress {
                 Some(())
             })();
             parsed.ok_or_else(|| {
-                Error::data(format!("reading the stored snapshot progress {:?}", String::from_utf8_lossy(key)))
-                    .remedy("the state directory was written by another version or is damaged: `walbrook offsets reset`")
+                Error::data(format!("reading the stored snapshot progress {:?}", String::from_utf8_lossy(key))).remedy(
+                    "the state directory was written by another version or is damaged: `walbrook offsets reset`",
+                )
             })?;
         }
         Ok(point.map(|point| Progress { point, ..progress }))
@@ -159,8 +160,8 @@ mod tests {
         let stored = state([point(Lsn(5)), finished(1, 10, &(0..4)), finished(2, 20, &(0..u64::MAX)), done(2)]);
         let progress = Progress::from_state(&stored).unwrap().unwrap();
         assert_eq!(progress.point, Lsn(5));
-        assert_eq!(progress.remaining(1, 10, 6, 100), [4..u64::MAX]);
-        assert_eq!(progress.remaining(1, 11, 6, 100), [0..u64::MAX]);
+        assert_eq!(progress.remaining(1, 10, 6, 100), vec![Range { start: 4, end: u64::MAX }]);
+        assert_eq!(progress.remaining(1, 11, 6, 100), vec![Range { start: 0, end: u64::MAX }]);
         assert!(progress.is_partly_done(1) && !progress.is_partly_done(2) && progress.is_done(2));
     }
 
