@@ -105,6 +105,13 @@ impl Acks {
         self.pop();
     }
 
+    /// A sink said at its opening what mark it begins at; stored before its first batch, that is what a crash goes back to.
+    pub fn opened(&mut self, sink: usize, token: Option<Vec<u8>>) {
+        let state = &mut self.sinks[sink];
+        state.offset.token = token;
+        state.moved = true;
+    }
+
     /// A sink stopped inside a batch, with everything before `position` durable.
     pub fn reached(&mut self, sink: usize, position: Position, token: Option<Vec<u8>>) {
         let state = &mut self.sinks[sink];

@@ -71,6 +71,11 @@ impl Fanout {
         self.acked.notify_one();
     }
 
+    pub fn opened(&self, sink: usize, token: Option<Vec<u8>>) {
+        self.inner().acks.opened(sink, token);
+        self.acked.notify_one();
+    }
+
     pub fn reached(&self, sink: usize, position: Position, token: Option<Vec<u8>>) {
         self.inner().acks.reached(sink, position, token);
         self.acked.notify_one();

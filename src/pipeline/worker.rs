@@ -198,8 +198,12 @@ impl Worker {
             self.pending_bytes = 0;
             self.pending_records = 0;
         }
+        // A failure goes back to what is durable now, since nothing before it is kept for a replay; stored is the mark
+        // that belongs to a position.
+        if self.pending.is_empty() {
+            self.offset.token = self.sink.token();
+        }
         if let Some(Seq(seq)) = reported {
-            self.offset.token = self.token.clone();
             self.lane.fanout.durable(self.lane.index, Seq(seq), self.token.clone());
         }
         Ok(())
@@ -245,6 +249,7 @@ impl Worker {
 
     async fn open_and_replay(&mut self) -> Result<()> {
         if let Some(own) = self.sink.open(&self.offset).await? {
+            self.lane.fanout.opened(self.lane.index, own.token.clone());
             self.offset = own;
         }
         self.token = self.offset.token.clone();
@@ -252,5 +257,79 @@ impl Worker {
             self.write(index).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::super::acks::Acks;
+    use super::*;
+    use crate::error::Finding;
+    use crate::record::{BatchBuilder, Mark};
+    use crate::sink::{Capabilities, Guarantee};
+
+    /// Holds batch numbers; opened at a token, it forgets what came after it. Its third write fails once.
+    struct Forgetful {
+        held: Arc<Mutex<Vec<u64>>>,
+        writes: u32,
+    }
+
+    #[async_trait]
+    impl Sink for Forgetful {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities { guarantee: Guarantee::ExactlyOnce, accepts_unchanged: true, transactions: false }
+        }
+        fn batching(&self) -> Batching {
+            Batching { max_records: 1, max_bytes: 1, max_delay_ms: 1, flush_when_idle: true }
+        }
+        async fn check(&mut self) -> Vec<Finding> {
+            Vec::new()
+        }
+        async fn open(&mut self, stored: &SinkOffset) -> Result<Option<SinkOffset>> {
+            let length = stored.token.as_ref().map_or(0, |token| usize::from(token[0]));
+            self.held.lock().unwrap().truncate(length);
+            Ok(None)
+        }
+        async fn write(&mut self, delivery: &Delivery) -> Result<Accepted> {
+            self.writes += 1;
+            if self.writes == 3 {
+                return Err(Error::transient("the third write"));
+            }
+            self.held.lock().unwrap().push(delivery.batch.seq.0);
+            Ok(Accepted(delivery.batch.seq))
+        }
+        fn token(&self) -> Option<Vec<u8>> {
+            Some(vec![self.held.lock().unwrap().len() as u8])
+        }
+        async fn flush(&mut self) -> Result<Durable> {
+            Ok(Durable(Seq(self.held.lock().unwrap().last().copied().unwrap_or(0))))
+        }
+        async fn close(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Batches 2 and 3 are inside a transaction: durable, without a mark of their own.
+    #[tokio::test]
+    async fn a_failure_inside_a_transaction_loses_nothing_that_was_flushed() {
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let sink = Box::new(Forgetful { held: held.clone(), writes: 0 });
+        let (queue, receiver) = mpsc::channel(8);
+        let acks = Acks::new([("a".to_owned(), SinkOffset::default(), false)].into_iter());
+        let (fanout, _) = Fanout::new(acks, 1, 8);
+        for seq in 1..=4 {
+            let position = (seq == 1).then_some(Position::Postgres(crate::record::Lsn(seq)));
+            let mark = Mark { position, state: Vec::new() };
+            queue.send(Arc::new(BatchBuilder::new(Origin::Stream).build(Seq(seq), mark, None))).await.unwrap();
+        }
+        drop(queue);
+        let lane = Lane { index: 0, name: "a".to_owned(), queue: receiver, fanout, progress: Arc::default() };
+        let (_, end) = Worker::new(lane, sink, SinkOffset::default(), 1 << 20, None).run().await;
+        assert_eq!(end.unwrap(), WorkerEnd::Closed);
+        assert_eq!(*held.lock().unwrap(), [1, 2, 3, 4]);
     }
 }
