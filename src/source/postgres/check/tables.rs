@@ -8,10 +8,11 @@ use super::Wanted;
 use super::server::Facts;
 use crate::error::{Finding, Level, Result};
 use crate::record::Identity;
-use crate::source::postgres::catalog::{Catalog, Kind, Storage, Table};
+use crate::source::postgres::catalog::{Catalog, Generated, Kind, Table};
 use crate::source::postgres::error;
 use crate::source::postgres::publication::{self, Ownership, Publication};
 use crate::source::postgres::quote::{ident, qualified};
+use crate::source::postgres::relation::StoredRelation;
 
 /// The rights of our role on a relation.
 struct Rights {
@@ -143,16 +144,11 @@ fn as_owner(sql: &str) -> String {
     format!("as the tables' owner or a superuser, on the primary: {sql}")
 }
 
-/// The relations the snapshot reads: a table, or its partitions, one by one.
-fn read_parts(table: &Table) -> impl Iterator<Item = &Storage> {
-    table.storage.iter()
-}
-
 fn reading(facts: &Facts, wanted: &Wanted<'_>, catalog: &Catalog, rights: &HashMap<u32, Rights>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let role = ident(&facts.role);
     for table in &catalog.tables {
-        for part in read_parts(table) {
+        for part in table.storage.iter() {
             let Some(rights) = rights.get(&part.oid) else { continue };
             let subject = format!("SELECT privilege on {}.{}", part.schema, part.name);
             let name = qualified(&part.schema, &part.name);
@@ -180,7 +176,7 @@ fn reading(facts: &Facts, wanted: &Wanted<'_>, catalog: &Catalog, rights: &HashM
 }
 
 fn row_security(facts: &Facts, catalog: &Catalog) -> Vec<Finding> {
-    let parts = catalog.tables.iter().flat_map(read_parts).filter(|part| part.rows_hidden);
+    let parts = catalog.tables.iter().flat_map(|table| &table.storage).filter(|part| part.rows_hidden);
     parts
         .map(|part| {
             Finding::problem(
@@ -195,7 +191,7 @@ fn row_security(facts: &Facts, catalog: &Catalog) -> Vec<Finding> {
 fn identities(catalog: &Catalog) -> Vec<Finding> {
     let mut findings = Vec::new();
     for table in &catalog.tables {
-        for part in read_parts(table).filter(|part| !part.can_identify) {
+        for part in table.storage.iter().filter(|part| !part.can_identify) {
             let why = match part.identity {
                 Identity::Nothing => "its replica identity is NOTHING",
                 Identity::Index => "the index of its replica identity was dropped or is not valid",
@@ -218,7 +214,7 @@ fn identities(catalog: &Catalog) -> Vec<Finding> {
             ));
         }
         // The identity in Relation messages is the root's; what is logged follows the partition's.
-        let mixed = read_parts(table).any(|part| part.identity != table.keys.identity);
+        let mixed = table.storage.iter().any(|part| part.identity != table.keys.identity);
         if table.kind == Kind::Partitioned && mixed && table.storage.iter().all(|part| part.can_identify) {
             findings.push(Finding::warning(
                 format!("replica identity of {table}"),
@@ -239,12 +235,7 @@ fn column_lists(catalog: &Catalog, publication: &Publication) -> Vec<Finding> {
             continue;
         };
         let all: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
-        let plain = |name: &&String| {
-            table
-                .columns
-                .iter()
-                .any(|c| c.name == **name && c.generated == crate::source::postgres::catalog::Generated::No)
-        };
+        let plain = |name: &&String| table.columns.iter().any(|c| c.name == **name && c.generated == Generated::No);
         let logged = table.keys.logged().unwrap_or(&all);
         let outside: Vec<&str> =
             logged.iter().filter(plain).filter(|n| !columns.contains(n)).map(|n| n.as_str()).collect();
@@ -264,7 +255,6 @@ fn column_lists(catalog: &Catalog, publication: &Publication) -> Vec<Finding> {
 
 /// What a stream over this selection would refuse at its start.
 fn selected_key(table: &Table, wanted: &Wanted<'_>) -> std::result::Result<(), Finding> {
-    use crate::source::postgres::relation::StoredRelation;
     match StoredRelation::from_catalog(table, None).plan("", wanted.selection) {
         Ok(_) => Ok(()),
         Err(error) => Err(Finding {
