@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,13 +60,21 @@ impl Ended {
 }
 
 impl Program {
-    pub fn start(mut command: Command) -> Program {
+    pub fn start(command: Command) -> Program {
+        let (read, gate) = mpsc::channel();
+        read.send(()).expect("the gate is there");
+        Self::start_unread(command, gate)
+    }
+
+    /// Its output is not read before `gate` has received something (or has no sender any more).
+    pub fn start_unread(mut command: Command, gate: mpsc::Receiver<()>) -> Program {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = Arc::new(Collected::default());
         let (stdout, mut stderr) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
         let (out, err) = (lines.clone(), lines.clone());
         let read_records = std::thread::spawn(move || {
+            let _ = gate.recv();
             for line in BufReader::new(stdout).split(b'\n') {
                 let line = line.expect("its stdout");
                 let record = serde_json::from_slice(&line);
@@ -88,6 +96,11 @@ impl Program {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.lines.text.lock().unwrap().log.clone()
     }
 
     /// Waits until enough has been said; gives the records so far.
@@ -181,7 +194,7 @@ pub fn tail(subject: &dyn Subject, arguments: &[&str]) -> Program {
 pub struct Stream<'s> {
     subject: &'s dyn Subject,
     arguments: Vec<String>,
-    dir: tempfile::TempDir,
+    _state: tempfile::TempDir,
 }
 
 impl<'s> Stream<'s> {
@@ -199,17 +212,17 @@ impl<'s> Stream<'s> {
         let mut all = vec!["--state-dir".to_owned(), dir.path().join("state").to_str().expect("UTF-8").to_owned()];
         all.extend(subject.stream_arguments());
         all.extend(arguments.iter().map(|argument| argument.to_string()));
-        Stream { subject, arguments: all, dir }
+        Stream { subject, arguments: all, _state: dir }
     }
 
-    pub fn dir(&self) -> &std::path::Path {
-        self.dir.path()
+    pub fn command(&self, url: &str, arguments: &[&str]) -> Command {
+        let mut command = walbrook();
+        command.arg("tail").arg(url).args(&self.arguments).args(arguments);
+        command
     }
 
     pub fn start(&self, arguments: &[&str]) -> Program {
-        let mut command = walbrook();
-        command.arg("tail").arg(self.subject.url()).args(&self.arguments).args(arguments);
-        Program::start(command)
+        Program::start(self.command(&self.subject.url(), arguments))
     }
 
     #[track_caller]

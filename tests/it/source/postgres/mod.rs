@@ -1,6 +1,10 @@
 //! What only Postgres has.
 
+mod breaks;
 mod identity;
+mod lost;
+mod publications;
+mod shapes;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
