@@ -33,8 +33,6 @@ pub trait Session: Send {
 pub struct Dialect {
     /// Behind an UPDATE: whether all columns of the old row come, or the key alone when it changes.
     pub before_is_whole: bool,
-    /// Whether TRUNCATE is in the log as such and names several tables.
-    pub truncates: bool,
 }
 
 /// A test on every server there is: `on_every_server!(name)` runs `fn name(subject: &dyn Subject)`.

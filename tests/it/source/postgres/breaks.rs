@@ -143,6 +143,8 @@ fn a_restarted_server_is_found_again() {
         db.execute(T);
         let stream = Stream::new(&db, &[]);
         let program = stream.start(&[]);
+        // A server that is not there at the start is not waited for by `tail`.
+        eventually("it streams", || db.query("select count(*) from pg_replication_slots where active") == "1");
         let mut written = 0;
         for mode in ["fast", "immediate"] {
             write(db.session().as_mut(), 30, Duration::ZERO);

@@ -39,10 +39,6 @@ impl<'s> Postgres<'s> {
     pub fn stream_name(&self) -> String {
         self.0.name().to_owned()
     }
-
-    pub fn version(&self) -> u32 {
-        self.server().version().number()
-    }
 }
 
 impl Subject for Postgres<'_> {
@@ -70,7 +66,7 @@ impl Subject for Postgres<'_> {
         left.lines().map(str::to_owned).collect()
     }
     fn dialect(&self) -> Dialect {
-        Dialect { before_is_whole: false, truncates: true }
+        Dialect { before_is_whole: false }
     }
 }
 
