@@ -145,7 +145,8 @@ impl Worker {
         let Some(remaining) = &mut self.remaining else { return false };
         let mut end = delivery.first;
         for record in delivery.batch.records_from(delivery.first) {
-            if *remaining == 0 {
+            // The end of a transaction goes with its last change, or the transaction would come again.
+            if *remaining == 0 && !matches!(record.change, Change::Commit) {
                 break;
             }
             end += 1;

@@ -14,4 +14,5 @@ mod offsets;
 mod retention;
 mod servers;
 mod sinks;
+mod source;
 mod support;

@@ -241,10 +241,10 @@ pub struct Prepared {
 }
 
 /// Creates the publication where it is absent, adds what is missing where it is ours, and holds any other against the
-/// wanted tables. `ownership`: of a new one.
+/// wanted tables. `ownership`: of a new one; with `Foreign` none is created, and whichever exists is used as it is.
 ///
 /// # Errors
-/// Config: no privilege to create or alter it, a publication of somebody else that lacks tables, or sends partitions
+/// Config: it does not exist and is not to be created, no privilege to create or alter it, a publication of somebody else that lacks tables, or sends partitions
 /// under their own names. Those of a query.
 pub async fn prepare(
     client: &Client,
@@ -257,6 +257,15 @@ pub async fn prepare(
     let mut created = false;
     let mut added = Vec::new();
     let mut found = Publication::read(client, version, name).await?;
+    if *ownership == Ownership::Foreign {
+        let Some(found) = &mut found else {
+            return Err(Error::config(format!("publication {name:?} does not exist")).remedy(format!(
+                "{}; or leave --publication out for a temporary one",
+                create_sql(version, name, tables)
+            )));
+        };
+        found.ownership = Ownership::Foreign;
+    }
     if found.is_none() {
         created = create(client, version, name, ownership, tables).await?;
         found = Publication::read(client, version, name).await?;

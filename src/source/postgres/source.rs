@@ -239,6 +239,8 @@ impl Source for PostgresSource {
     async fn prepare(&mut self, state: &State) -> Result<Position> {
         let (slot, publication_name) = (self.slot.clone(), self.publication.clone());
         let ownership = match self.settings.publication {
+            // With a temporary slot nothing is to stay behind: a named publication is used as it is.
+            Some(_) if self.is_temporary() => Ownership::Foreign,
             Some(_) => Ownership::Managed,
             None => Ownership::Temporary { slot: slot.clone() },
         };

@@ -1,0 +1,58 @@
+//! Sources, on real servers, through the real program.
+//!
+//! - [`conformance`] is one suite for every kind of database: it speaks to a [`Subject`], which hides what differs.
+//! - What only one kind of database has is tested beside it.
+
+mod conformance;
+mod postgres;
+mod program;
+
+/// A database under test, empty and of one test alone.
+pub trait Subject {
+    fn url(&self) -> String;
+    /// Runs a script, each statement by itself unless the script has transactions. An error fails the test.
+    fn execute(&self, sql: &str);
+    /// A connection that stays open, for transactions that run side by side.
+    fn session(&self) -> Box<dyn Session>;
+    /// The namespace in which a table of a plain name is made.
+    fn namespace(&self) -> String;
+    /// The arguments that give a stream of this test alone a name on the server.
+    fn stream_arguments(&self) -> Vec<String>;
+    /// What walbrook has made and left on the server: slots, publications.
+    fn left_behind(&self) -> Vec<String>;
+    fn dialect(&self) -> Dialect;
+}
+
+pub trait Session: Send {
+    /// Returns when the server has answered.
+    fn execute(&mut self, sql: &str);
+}
+
+/// Where the suite's SQL or its answers differ.
+#[derive(Clone, Copy)]
+pub struct Dialect {
+    /// Behind an UPDATE: whether all columns of the old row come, or the key alone when it changes.
+    pub before_is_whole: bool,
+}
+
+/// A test on every server there is: `on_every_server!(name)` runs `fn name(subject: &dyn Subject)`.
+macro_rules! on_every_server {
+    ($($(#[$attribute:meta])* $name:ident),+ $(,)?) => {
+        mod postgres {
+            use crate::source::postgres::on;
+            use crate::support::Version;
+            $(
+                mod $name {
+                    use super::*;
+                    #[test]
+                    fn v15() { on(Version::V15, stringify!($name), |db| super::super::$name(db)) }
+                    #[test]
+                    fn v17() { on(Version::V17, stringify!($name), |db| super::super::$name(db)) }
+                    #[test]
+                    fn v18() { on(Version::V18, stringify!($name), |db| super::super::$name(db)) }
+                }
+            )+
+        }
+    };
+}
+use on_every_server;
