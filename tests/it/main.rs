@@ -8,6 +8,7 @@ mod check;
 mod child;
 mod cli;
 mod connection;
+mod crash;
 mod floors;
 mod lifecycle;
 mod offsets;
