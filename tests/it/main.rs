@@ -8,6 +8,7 @@ mod check;
 mod child;
 mod cli;
 mod connection;
+mod crash;
 mod decoders;
 mod floors;
 mod lifecycle;

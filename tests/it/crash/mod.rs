@@ -1,0 +1,295 @@
+//! Killed at random while a load runs: nothing is lost, nothing is torn, and every row arrives whole.
+//!
+//! A round is a fresh slot, a fresh state directory and fresh files; the process is killed in it several times, in the
+//! snapshot and after it, and the server now and then. At its end the load stops, the process catches up, and the files
+//! are held against the tables. `tests/crash` runs the long form of the same.
+
+mod verify;
+mod writer;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::{random_bool, random_range};
+use serde_json::Value;
+
+use crate::support::{Database, Server, Version, walbrook};
+use verify::{Counts, verify};
+use writer::{Db, Load, SCHEMA, WRITERS, Writer};
+
+/// How a process ends before its time.
+#[derive(Clone, Debug)]
+enum End {
+    /// SIGKILL after so long.
+    Kill(Duration),
+    /// SIGTERM after so long: exit 0, in time.
+    Terminate(Duration),
+    /// Abort at the n-th time that it comes to this point; SIGKILL where it does not come there.
+    At(&'static str, u32),
+    /// The server goes down as in a crash and comes back; then SIGKILL.
+    ServerCrash(Duration),
+}
+
+#[derive(Default)]
+struct Figures {
+    kills: u32,
+    kills_in_snapshot: u32,
+    terminations: u32,
+    server_crashes: u32,
+    rounds: u32,
+    counts: Counts,
+}
+
+/// The longest a stop may take here: `drain_timeout` and the goodbye.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+/// The longest the rest may take when all is quiet, on a machine busy with other tests.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
+
+const SINKS: [&str; 2] = ["one", "two"];
+
+struct Round<'s> {
+    database: &'s Database<'s>,
+    dir: tempfile::TempDir,
+    name: String,
+    started: u32,
+}
+
+impl<'s> Round<'s> {
+    fn new(database: &'s Database<'s>, number: u32) -> Round<'s> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let name = format!("crash_{}_{number}", database.name());
+        let (one, two) = (dir.path().join("one.ndjson"), dir.path().join("two.ndjson"));
+        let config = format!(
+            "source:\n  url: {}\n  tables: [public.*]\n  slot: {name}\n  publication: {name}\n  snapshot_workers: 2\n  snapshot_chunk: 1MiB\n\
+             state_dir: {}\nmemory: 8MiB\nsinks:\n  - {{ name: one, type: file, path: {} }}\n  \
+             - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n",
+            database.url(),
+            dir.path().join("state").display(),
+            one.display(),
+            two.display(),
+        );
+        fs::write(dir.path().join("walbrook.yaml"), config).expect("the configuration");
+        Round { database, dir, name, started: 0 }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&mut self, crash_at: Option<String>) -> Child {
+        self.started += 1;
+        let log = File::create(self.file(&format!("{}.log", self.started))).expect("a log");
+        let mut command = walbrook();
+        command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(point) = crash_at {
+            command.env("WALBROOK_CRASH_AT", point);
+        }
+        command.stderr(log).spawn().expect("walbrook starts")
+    }
+
+    fn log(&self, number: u32) -> String {
+        fs::read_to_string(self.file(&format!("{number}.log"))).unwrap_or_default()
+    }
+
+    /// The stored position of each sink.
+    fn positions(&self) -> Option<Vec<Option<String>>> {
+        let output = walbrook()
+            .args(["offsets", "show", "--offline", "--json", "--state-dir"])
+            .arg(self.file("state"))
+            .output()
+            .expect("walbrook runs");
+        let shown: Value = serde_json::from_slice(&output.stdout).ok()?;
+        Some(SINKS.iter().map(|sink| Some(shown["sinks"][sink]["position"].as_str()?.to_owned())).collect())
+    }
+
+    fn in_snapshot(&self) -> bool {
+        self.positions().is_none_or(|positions| positions.iter().any(Option::is_none))
+    }
+
+    /// Panics where the process has ended by itself.
+    fn alive(&self, child: &mut Child) {
+        if let Some(status) = child.try_wait().expect("a status") {
+            panic!("walbrook ended by itself with {status}:\n{}", self.log(self.started));
+        }
+    }
+
+    fn run_until(&mut self, end: &End, figures: &mut Figures) {
+        let point = match end {
+            End::At(point, n) => Some(format!("{point}:{n}")),
+            _ => None,
+        };
+        let mut child = self.start(point);
+        match end {
+            End::Kill(after) => {
+                std::thread::sleep(*after);
+                self.alive(&mut child);
+                child.kill().expect("a kill");
+                child.wait().expect("its end");
+            }
+            End::ServerCrash(after) => {
+                std::thread::sleep(*after);
+                self.database.server().stop("immediate");
+                std::thread::sleep(Duration::from_millis(random_range(0..300)));
+                self.database.server().start();
+                figures.server_crashes += 1;
+                std::thread::sleep(Duration::from_millis(random_range(0..3000)));
+                self.alive(&mut child);
+                child.kill().expect("a kill");
+                child.wait().expect("its end");
+            }
+            End::Terminate(after) => {
+                std::thread::sleep(*after);
+                self.alive(&mut child);
+                let status = terminate(&mut child);
+                let log = self.log(self.started);
+                // A signal before the handler is there ends it as any process; nothing has begun then.
+                let early = !log.contains("stopping:") && after.as_millis() < 100;
+                assert!(status.code() == Some(0) || early, "SIGTERM ended it with {status}:\n{log}");
+                for sink in SINKS {
+                    let bytes = fs::read(self.file(&format!("{sink}.ndjson"))).unwrap_or_default();
+                    assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{sink}: a torn line after SIGTERM");
+                }
+                figures.terminations += 1;
+                return;
+            }
+            End::At(..) => {
+                ended_within(&mut child, Duration::from_secs(4));
+                let _ = child.kill();
+                child.wait().expect("its end");
+            }
+        }
+        figures.kills += 1;
+        figures.kills_in_snapshot += u32::from(self.in_snapshot());
+    }
+
+    /// With the load stopped: runs to the end of the log and ends well.
+    fn catch_up(&mut self) {
+        let end = self.database.psql("select pg_current_wal_lsn()");
+        let mut child = self.start(None);
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+        let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
+        while !self.positions().is_some_and(|positions| positions.iter().all(covered)) {
+            self.alive(&mut child);
+            assert!(Instant::now() < deadline, "not at {end}: {:?}\n{}", self.positions(), self.log(self.started));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let status = terminate(&mut child);
+        assert_eq!(status.code(), Some(0), "{}", self.log(self.started));
+    }
+
+    /// Gives the slot and the publication back.
+    fn close(self) {
+        self.database.psql(&format!("select pg_drop_replication_slot('{0}'); drop publication {0}", self.name));
+    }
+}
+
+fn lsn(text: &str) -> u64 {
+    let (high, low) = text.split_once('/').expect("an LSN");
+    u64::from_str_radix(high, 16).expect("hex") << 32 | u64::from_str_radix(low, 16).expect("hex")
+}
+
+fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+fn terminate(child: &mut Child) -> ExitStatus {
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+    ended_within(child, STOP_TIMEOUT).unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("SIGTERM did not end it in {STOP_TIMEOUT:?}");
+    })
+}
+
+fn keep_on_failure(round: Round<'_>) -> String {
+    let kept = round.dir.keep();
+    format!("the files of the round: {}", kept.display())
+}
+
+/// Runs the round to its end and verifies both files.
+fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
+    load.stop();
+    round.catch_up();
+    let db = Db::connect(&round.database.url()).expect("a connection");
+    for sink in SINKS {
+        match verify(&round.file(&format!("{sink}.ndjson")), &db) {
+            Ok(counts) => {
+                eprintln!("round {} {sink}: {counts}", figures.rounds);
+                figures.counts += counts;
+            }
+            Err(error) => panic!("{error}\n{}", keep_on_failure(round)),
+        }
+    }
+    figures.rounds += 1;
+    round.close();
+}
+
+fn prepare(database: &Database<'_>) {
+    database.psql(SCHEMA);
+    let db = Db::connect(&database.url()).expect("a connection");
+    (0..WRITERS).for_each(|id| Writer::new(id).fill(&db));
+    database.psql("vacuum analyze");
+}
+
+fn print(version: Version, figures: &Figures, since: Instant) {
+    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, counts } = figures;
+    println!(
+        "PostgreSQL {}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
+         {rounds} rounds in {:.0} s; two files in all: {counts}",
+        version.number(),
+        since.elapsed().as_secs_f64()
+    );
+}
+
+/// `kills` at random times in rounds of at most `of_round`.
+fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) {
+    let Some(server) = Server::own(version, &["fsync=on", "autovacuum_naptime=2s"]) else { return };
+    let since = Instant::now();
+    let database = server.database("crash");
+    prepare(&database);
+    let mut figures = Figures::default();
+    while figures.kills < kills {
+        let mut round = Round::new(&database, figures.rounds);
+        let load = Load::start(&database.url(), 12);
+        let crash_at = server_crashes.then(|| random_range(0..of_round));
+        for n in 0..of_round.min(kills - figures.kills) {
+            let after = Duration::from_millis(random_range(10..2000));
+            let end = if crash_at == Some(n) { End::ServerCrash(after) } else { End::Kill(after) };
+            round.run_until(&end, &mut figures);
+            if random_bool(0.2) {
+                round.run_until(&End::Terminate(Duration::from_millis(random_range(10..2000))), &mut figures);
+            }
+        }
+        finish(round, load, &mut figures);
+    }
+    print(version, &figures, since);
+    assert!(figures.kills_in_snapshot * 3 >= figures.kills, "too few kills hit a snapshot");
+}
+
+#[test]
+fn killed_at_random_nothing_is_lost_and_nothing_torn() {
+    at_random(Version::V17, 12, 4, true);
+}
+
+/// The long form, for `tests/crash`: `KILLS` on `PG`.
+#[test]
+#[ignore = "takes many minutes: run it by tests/crash"]
+fn killed_many_times_at_random() {
+    let version = match std::env::var("PG").as_deref() {
+        Ok("15") => Version::V15,
+        Ok("18") => Version::V18,
+        _ => Version::V17,
+    };
+    let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
+    at_random(version, kills, 8, true);
+}
+
