@@ -11,6 +11,7 @@ mod connection;
 mod floors;
 mod lifecycle;
 mod offsets;
+mod pipeline;
 mod retention;
 mod servers;
 mod sinks;
