@@ -487,8 +487,17 @@ struct Schedule {
     /// Of each sink: records a flush, milliseconds a write, failures.
     sinks: Vec<(usize, u64, Vec<u32>)>,
     budget_kib: usize,
-    /// When each run but the last is stopped, and how long it may drain.
-    stops_ms: Vec<(u64, u64)>,
+    /// How each run but the last ends, and after how many milliseconds.
+    ends: Vec<(u64, End)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stop {
+        drain_ms: u64,
+    },
+    /// Everything stops where it is, as by SIGKILL.
+    Kill,
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
@@ -496,38 +505,54 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     let breaks = proptest::collection::vec((1u64..30, 0usize..12), 0..6);
     let sink = (1usize..20, 0u64..3, proptest::collection::vec(1u32..15, 0..3));
     let sinks = proptest::collection::vec(sink, 1..4);
-    let stops = proptest::collection::vec((0u64..40, 0u64..40), 0..4);
-    (transactions, breaks, sinks, 8usize..200, stops).prop_map(
-        |(transactions, mut breaks, sinks, budget_kib, stops_ms)| {
-            breaks.sort();
-            Schedule { transactions, breaks, sinks, budget_kib, stops_ms }
-        },
-    )
+    let end = prop_oneof![(0u64..40).prop_map(|drain_ms| End::Stop { drain_ms }), Just(End::Kill)];
+    let ends = proptest::collection::vec((0u64..40, end), 0..5);
+    (transactions, breaks, sinks, 8usize..200, ends).prop_map(|(transactions, mut breaks, sinks, budget_kib, ends)| {
+        breaks.sort();
+        Schedule { transactions, breaks, sinks, budget_kib, ends }
+    })
 }
 
-async fn play(schedule: Schedule) {
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn play(schedule: Schedule) {
     let bench = Bench::new();
+    let mut sinks = Vec::new();
+    for (number, (records, delay_ms, _)) in schedule.sinks.iter().enumerate() {
+        let sink = bench.sink(&format!("s{number}")).batching(*records, 2).slow(Duration::from_millis(*delay_ms));
+        sinks.push(sink);
+    }
+    let sinks: Vec<&Script> = sinks.iter().collect();
+    // The first run stores where the sinks begin; what a sink holds before that nobody knows.
+    runtime().block_on(bench.run(&sinks, until_now())).unwrap();
     for (rows, bytes) in &schedule.transactions {
         bench.log.commit(1, *rows, *bytes);
     }
     for (transaction, rows) in schedule.breaks {
         bench.log.fail(Fault { transaction, rows, class: Class::Transient });
     }
-    let mut sinks = Vec::new();
-    for (number, (records, delay_ms, failures)) in schedule.sinks.into_iter().enumerate() {
-        let sink = bench.sink(&format!("s{number}")).batching(records, 2).slow(Duration::from_millis(delay_ms));
+    for (sink, (_, _, failures)) in sinks.iter().zip(schedule.sinks) {
         failures.into_iter().for_each(|calls| sink.fail(calls, Class::Transient));
-        sinks.push(sink);
     }
-    let sinks: Vec<&Script> = sinks.iter().collect();
     let budget = Options { budget_bytes: schedule.budget_kib * 1024, ..options() };
-    for (stop_ms, drain_ms) in schedule.stops_ms {
-        let running = bench.start(&sinks, Options { drain_timeout: Duration::from_millis(drain_ms), ..budget.clone() });
-        tokio::time::sleep(Duration::from_millis(stop_ms)).await;
-        running.stop().await.unwrap();
+    for (after_ms, end) in schedule.ends {
+        let drain_ms = if let End::Stop { drain_ms } = end { drain_ms } else { 0 };
+        let options = Options { drain_timeout: Duration::from_millis(drain_ms), ..budget.clone() };
+        let runtime = runtime();
+        let running = runtime.block_on(async {
+            let running = bench.start(&sinks, options);
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            running
+        });
+        if let End::Stop { .. } = end {
+            runtime.block_on(running.stop()).unwrap();
+        }
+        runtime.shutdown_timeout(PATIENCE);
     }
     let whole = Options { until: Some(Until::Current), ..budget };
-    assert_eq!(bench.run(&sinks, whole).await.unwrap(), Outcome::Reached);
+    assert_eq!(runtime().block_on(bench.run(&sinks, whole)).unwrap(), Outcome::Reached);
     for sink in &sinks {
         assert_eq!(sink.durable(), bench.log.keys(), "sink {}", sink.name);
         each_once_in_order(&sink.durable());
@@ -536,14 +561,18 @@ async fn play(schedule: Schedule) {
     durable_then_stored_then_confirmed(&bench.journal.events(), &sinks, 1);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
+/// Each case runs for a tenth of a second or two.
+const CASES: u32 = 60;
 
-    /// Whatever breaks and stops: every sink ends with everything once and in order, and the server never hears of a
-    /// position that not every sink has.
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: CASES, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    /// Whatever breaks, stops and is killed: every sink ends with everything once and in order, and the server never
+    /// hears of a position that not every sink has.
     #[test]
     fn nothing_is_lost_whatever_happens(schedule in schedule()) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(play(schedule));
+        play(schedule);
     }
 }

@@ -470,10 +470,13 @@ impl Sink for ScriptedSink {
         held.opens += 1;
         held.accepted.clear();
         let length = stored.token.as_ref().map(|token| u64::from_be_bytes(token[..8].try_into().unwrap()) as usize);
-        if let Some(length) = length {
-            assert!(length <= held.durable.len(), "a token of rows that were never durable");
-            held.durable.truncate(length);
-        }
+        let Some(length) = length else {
+            // From here on it is known what a failure is to be cut back to.
+            let token = (held.durable.len() as u64).to_be_bytes().to_vec();
+            return Ok(Some(SinkOffset { position: stored.position.clone(), token: Some(token) }));
+        };
+        assert!(length <= held.durable.len(), "a token of rows that were never durable");
+        held.durable.truncate(length);
         Ok(None)
     }
 
