@@ -13,6 +13,7 @@ mod decoders;
 mod floors;
 mod lifecycle;
 mod offsets;
+mod pipeline;
 mod retention;
 mod servers;
 mod sinks;
