@@ -14,6 +14,8 @@ pub async fn check(config: &Config, as_json: bool) -> Result<u8> {
     let mut findings = source_findings(config).await?;
     for spec in build::sinks(config)? {
         let mut sink = spec.sink;
+        let guarantee = sink.capabilities().guarantee;
+        findings.push(Finding::ok(format!("sink {}", spec.name), format!("delivers {guarantee}")));
         findings.extend(sink.check().await);
     }
     if let Some(dir) = &config.state_dir {

@@ -80,6 +80,8 @@ impl Worker {
     }
 
     async fn work(&mut self) -> Result<WorkerEnd> {
+        let guarantee = self.sink.capabilities().guarantee;
+        tracing::debug!(sink = self.lane.name, %guarantee, "the sink delivers");
         self.reopen(None).await?;
         let max_delay = Duration::from_millis(self.batching.max_delay_ms);
         let mut flush_at = Instant::now();
@@ -282,7 +284,7 @@ mod tests {
     #[async_trait]
     impl Sink for Forgetful {
         fn capabilities(&self) -> Capabilities {
-            Capabilities { guarantee: Guarantee::ExactlyOnce, accepts_unchanged: true, transactions: false }
+            Capabilities { guarantee: Guarantee::ExactlyOnce }
         }
         fn batching(&self) -> Batching {
             Batching { max_records: 1, max_bytes: 1, max_delay_ms: 1, flush_when_idle: true }

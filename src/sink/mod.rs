@@ -26,14 +26,10 @@ pub use lines::Encode;
 pub use null::{NullConfig, NullSink};
 pub use stdout::{StdoutConfig, StdoutSink, reader_went_away};
 
-/// What a sink promises and wants; checked at the start, not discovered in production.
+/// What a sink promises: said by `check` and at the start, not discovered in production.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     pub guarantee: Guarantee,
-    /// Whether a row's unchanged columns may stay unsent; a sink without it needs whole rows.
-    pub accepts_unchanged: bool,
-    /// Whether the sink sees begin and commit records.
-    pub transactions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +38,15 @@ pub enum Guarantee {
     AtLeastOnce,
     /// After a crash the sink is where its stored position says: nothing twice, nothing missing.
     ExactlyOnce,
+}
+
+impl std::fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Guarantee::AtLeastOnce => "at least once",
+            Guarantee::ExactlyOnce => "exactly once",
+        })
+    }
 }
 
 /// How a worker batches for its sink: it flushes at whichever comes first.

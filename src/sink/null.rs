@@ -51,7 +51,7 @@ impl NullSink {
 #[async_trait]
 impl Sink for NullSink {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { guarantee: Guarantee::AtLeastOnce, accepts_unchanged: true, transactions: false }
+        Capabilities { guarantee: Guarantee::AtLeastOnce }
     }
     fn batching(&self) -> Batching {
         self.batching

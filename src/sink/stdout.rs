@@ -50,7 +50,6 @@ pub struct StdoutConfig {
 pub struct StdoutSink<E> {
     name: String,
     batching: Batching,
-    transactions: bool,
     encoder: E,
     output: Output,
     /// Whether a write may wait for somebody: not for a file or for `/dev/null`.
@@ -98,11 +97,10 @@ impl<E: Encode> StdoutSink<E> {
     }
 
     fn build(name: &str, config: &StdoutConfig, encoder: E, output: Output) -> Self {
-        let StdoutConfig { transactions, batch_records, batch_bytes, batch_delay } = config;
+        let StdoutConfig { transactions: _, batch_records, batch_bytes, batch_delay } = config;
         StdoutSink {
             name: name.to_owned(),
             batching: batching_of(DEFAULT_BATCHING, *batch_records, *batch_bytes, *batch_delay),
-            transactions: *transactions,
             encoder,
             output,
             may_block: true,
@@ -149,7 +147,7 @@ fn write_error(name: &str, error: io::Error) -> Error {
 #[async_trait]
 impl<E: Encode> Sink for StdoutSink<E> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { guarantee: Guarantee::AtLeastOnce, accepts_unchanged: true, transactions: self.transactions }
+        Capabilities { guarantee: Guarantee::AtLeastOnce }
     }
 
     fn batching(&self) -> Batching {

@@ -297,11 +297,7 @@ impl Open {
 #[async_trait]
 impl<E: Encode> Sink for FileSink<E> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            guarantee: if self.rotates() { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce },
-            accepts_unchanged: true,
-            transactions: self.config.transactions,
-        }
+        Capabilities { guarantee: if self.rotates() { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce } }
     }
 
     fn batching(&self) -> Batching {

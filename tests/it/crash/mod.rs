@@ -292,4 +292,3 @@ fn killed_many_times_at_random() {
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
     at_random(version, kills, 8, true);
 }
-

@@ -456,7 +456,7 @@ struct ScriptedSink {
 #[async_trait]
 impl Sink for ScriptedSink {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { guarantee: Guarantee::ExactlyOnce, accepts_unchanged: true, transactions: false }
+        Capabilities { guarantee: Guarantee::ExactlyOnce }
     }
     fn batching(&self) -> Batching {
         self.script.batching
