@@ -28,13 +28,15 @@ use crate::wire::pg::replication::{self, Payload};
 /// status also asks it how far it is, which moves the position of an idle database.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A sender of a large transaction wakes its reader for every row. From this size on we let the socket fill for a moment
-/// instead: both sides save a switch a row, and nobody waits for rows of an uncommitted transaction.
+/// The server's sender wakes its reader for every row and every commit. Where there are many, we let the socket fill for
+/// a moment instead, which saves both sides a switch each: 1 ms of the fastest sender seen is half a read buffer.
+const REST: Duration = Duration::from_millis(1);
+/// In a transaction of this size nobody waits for its single rows.
 const LARGE_TRANSACTION_BYTES: usize = 256 * 1024;
-/// At 1 GB/s a socket buffer of 4 MiB fills in 4 ms.
-const LARGE_TRANSACTION_NAP: Duration = Duration::from_millis(1);
-/// A read of at least this much means that the sender is ahead of us: no nap.
-const BUSY_READ_BYTES: usize = 128 * 1024;
+/// In one [`REST`]: from 20,000 changes a second on; below, every transaction is delivered at once.
+const BUSY_EVENTS: u64 = 20;
+/// A read of at least this much means that the sender is ahead of us: no rest.
+const FULL_READ_BYTES: usize = 128 * 1024;
 
 /// How long a stop waits for the end of the transaction that is being read, so that sinks end with a whole one.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -48,6 +50,29 @@ pub struct Stream<'a> {
     pub progress: &'a Progress,
     pub confirmed: watch::Receiver<Option<Position>>,
     pub stop: watch::Receiver<bool>,
+}
+
+/// Whether the sender is fast enough for rests to pay.
+struct Pace {
+    since: Instant,
+    /// Changes seen by then.
+    events: u64,
+    busy: bool,
+}
+
+impl Pace {
+    fn is_busy(&mut self, decoder: &Decoder) -> bool {
+        if decoder.in_transaction() && decoder.counts.transaction_bytes >= LARGE_TRANSACTION_BYTES {
+            return true;
+        }
+        let elapsed = self.since.elapsed();
+        if elapsed >= REST {
+            let events = decoder.counts.events - self.events;
+            self.busy = u128::from(events) * REST.as_micros() >= u128::from(BUSY_EVENTS) * elapsed.as_micros();
+            (self.since, self.events) = (Instant::now(), decoder.counts.events);
+        }
+        self.busy
+    }
 }
 
 /// What a scan of the buffer ended with.
@@ -71,6 +96,7 @@ impl Stream<'_> {
         let mut ticks = tokio::time::interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_read_bytes = 0;
+        let mut pace = Pace { since: Instant::now(), events: 0, busy: false };
         let mut stopping: Option<Instant> = None;
         // Whether the next keepalive may move the position of an idle stream; once a status, so that a server that sends
         // one after every transaction does not double the number of batches.
@@ -111,11 +137,8 @@ impl Stream<'_> {
             }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
-            let napping = self.decoder.counts.transaction_bytes >= LARGE_TRANSACTION_BYTES
-                && self.decoder.in_transaction()
-                && last_read_bytes < BUSY_READ_BYTES;
-            if napping {
-                tokio::time::sleep(LARGE_TRANSACTION_NAP).await;
+            if pace.is_busy(&self.decoder) && last_read_bytes < FULL_READ_BYTES {
+                tokio::time::sleep(REST).await;
             }
             tokio::select! {
                 biased;
