@@ -5,6 +5,7 @@
 
 mod connection;
 mod cli;
+mod exactness;
 mod floors;
 mod offsets;
 mod servers;
