@@ -10,6 +10,7 @@ mod cli;
 mod connection;
 mod crash;
 mod decoders;
+mod exactness;
 mod floors;
 mod lifecycle;
 mod offsets;
