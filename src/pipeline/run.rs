@@ -104,10 +104,13 @@ impl Pipeline {
     /// Runs until everything asked for is delivered, until `stop`, or until an error that no retry mends. Errors of
     /// class `Lost`: the server no longer holds the log from the stored position on, and the policy is `fail`.
     pub async fn run(mut self) -> Result<Outcome> {
+        let sinks = self.sinks.len();
         loop {
             let result = self.attempt().await;
+            // A sink that hung is gone with its worker: starting over without it would forget it.
+            let starts_over = self.options.on_lost_position == LostPolicy::Resnapshot && self.sinks.len() == sinks;
             match result {
-                Err(lost) if lost.class() == Class::Lost && self.options.on_lost_position == LostPolicy::Resnapshot => {
+                Err(lost) if lost.class() == Class::Lost && starts_over => {
                     tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
                     lock(&self.store).reset()?;
                 }
@@ -132,6 +135,9 @@ impl Pipeline {
         let (fanout, queues) = Fanout::new(acks, self.sinks.len(), budget.max_batches());
         let outlet = Outlet::new(budget.clone(), fanout.clone(), self.progress.clone());
 
+        // Before any worker runs: what they acknowledge must not be taken by anyone but the committer.
+        let (confirmed_sender, confirmed) = watch::channel(fanout.take().1);
+
         let mut workers = JoinSet::new();
         for (index, (spec, queue)) in self.sinks.drain(..).zip(queues).enumerate() {
             let SinkSpec { name, sink, start: start_at } = spec;
@@ -144,7 +150,6 @@ impl Pipeline {
                 (index, SinkSpec { name, sink, start: start_at }, result)
             });
         }
-        let (confirmed_sender, confirmed) = watch::channel(fanout.take().1);
         let (stop_committer, committer_stop) = watch::channel(false);
         let committer = Committer {
             store: self.store.clone(),

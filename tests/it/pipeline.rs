@@ -451,6 +451,33 @@ async fn a_lost_position_fails_or_starts_over_as_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn starting_over_does_not_forget_a_stuck_sink() {
+    let bench = Bench::new();
+    let (stuck, other) = (bench.sink("stuck"), bench.sink("other"));
+    bench.log.set_snapshot_rows(2);
+    let initial = Options { snapshot: SnapshotMode::Initial, ..until_now() };
+    bench.run(&[&stuck, &other], initial.clone()).await.unwrap();
+    stuck.stick();
+    bench.log.commit(2, 1, 10);
+    bench.log.lose_at_reconnect(2, 0);
+    let over = Options {
+        on_lost_position: LostPolicy::Resnapshot,
+        drain_timeout: Duration::from_millis(100),
+        ..initial.clone()
+    };
+    let error = bench.run(&[&stuck, &other], over.clone()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Lost);
+    assert_eq!(bench.store.positions()["stuck"], Some(1), "it is still known");
+    stuck.free();
+    bench.log.lose();
+    assert_eq!(bench.run(&[&stuck, &other], over).await.unwrap(), Outcome::Reached);
+    for sink in [&stuck, &other] {
+        assert_eq!(sink.durable()[sink.durable().len() - 2..], [(21, 1), (21, 2)]);
+        assert_eq!(bench.position(sink), Some(21));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn positions_of_an_idle_database_take_the_same_path() {
     let bench = Bench::new();
     let (one, two) = (bench.sink("one"), bench.sink("two"));

@@ -69,6 +69,33 @@ impl Server {
         let number = version.number().to_string();
         let bin = script(&["bindir", &number])?;
         let dir = tempfile::Builder::new().prefix("walbrook-pg").tempdir().expect("a folder for a server").keep();
+        Ok(Server::launch(version, bin.into(), dir, settings))
+    }
+
+    /// A standby of this server, which streams by a slot called `standby` and copies failover slots (17+).
+    pub fn standby(&self) -> Server {
+        self.psql("postgres", "select pg_create_physical_replication_slot('standby', true)");
+        let dir = tempfile::Builder::new().prefix("walbrook-pg").tempdir().expect("a folder for a server").keep();
+        let data = dir.join("data");
+        let mut backup = self.program("pg_basebackup");
+        backup.args(["-c", "fast", "-d", &self.url("postgres"), "-D"]).arg(&data);
+        assert!(backup.status().expect("pg_basebackup runs").success());
+        std::fs::write(data.join("standby.signal"), "").expect("a file in the standby's folder");
+        let owner = Command::new("chown").arg("-R").arg("--reference").arg(self.file("data")).arg(&dir).status();
+        assert!(owner.expect("chown runs").success());
+        let primary = self.url("postgres");
+        let settings = [
+            &format!("primary_conninfo={primary}"),
+            "primary_slot_name=standby",
+            "hot_standby_feedback=on",
+            "sync_replication_slots=on",
+        ];
+        Server::launch(self.version, self.bin.clone(), dir, &settings)
+    }
+
+    /// Starts what there is in the folder, or what is made there.
+    fn launch(version: Version, bin: PathBuf, dir: PathBuf, settings: &[&str]) -> Server {
+        let number = version.number().to_string();
         // In a process group of its own: Ctrl-C on a terminal ends the tests and must not end the watchdog.
         let watchdog = Command::new("bash")
             .args(["-c", r#"cat; "$0" stop "$1" "$2" immediate; rm -rf "$2""#])
@@ -80,7 +107,7 @@ impl Server {
             .spawn()
             .expect("bash starts");
         let settings = settings.iter().map(|setting| setting.to_string()).collect();
-        let mut server = Server { version, bin: bin.into(), dir, port: 0, settings, watchdog };
+        let mut server = Server { version, bin, dir, port: 0, settings, watchdog };
         // Whoever takes the port between our look and the server's start makes the start fail: look again.
         for attempt in 1.. {
             server.port = free_port();
@@ -90,7 +117,7 @@ impl Server {
                 Err(_) => {}
             }
         }
-        Ok(server)
+        server
     }
 
     fn try_start(&self) -> Result<(), String> {

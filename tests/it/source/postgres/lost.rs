@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::{Postgres, on_every_version};
 use crate::source::Subject;
-use crate::source::program::{Program, Stream, brief, lsn};
+use crate::source::program::{Program, Stream, brief, eventually, lsn};
 use crate::support::{Server, Version};
 
 on_every_version!(the_slot_was_dropped, the_slot_was_advanced_by_somebody_else);
@@ -159,4 +159,37 @@ fn a_promotion_that_lost_what_was_streamed_is_lost() {
     let now = lsn(&db.query("select pg_current_wal_lsn()").into());
     assert!(now > streamed_to);
     lost(&db, &stream, &["timeline 1 was left at"]);
+}
+
+/// A slot that the server copies to its standby survives the primary.
+#[test]
+fn a_promoted_standby_with_a_copied_slot_is_valid() {
+    for version in [Version::V17, Version::V18] {
+        let Some(primary) = Server::own(version, &[]) else { continue };
+        let db = Postgres::new(primary.database("failed_over"));
+        let stream = streamed(&db);
+        let name = db.stream_name();
+        assert_eq!(db.query("select failover from pg_replication_slots"), "t");
+        let standby = primary.standby();
+        let copied = format!("select synced and not temporary from pg_replication_slots where slot_name = '{name}'");
+        // A copy begins where the standby is now: the slot has to get there first.
+        let program = stream.start(&[]);
+        eventually("the slot is copied", || {
+            db.execute("select pg_log_standby_snapshot()");
+            standby.psql("postgres", &copied) == "t"
+        });
+        assert!(program.stop().ok().is_empty());
+        db.execute("insert into t values (3)");
+        let end = db.query("select pg_current_wal_lsn()");
+        let replayed = format!("select pg_last_wal_replay_lsn() >= '{end}'");
+        eventually("it is replayed", || standby.psql("postgres", &replayed) == "t");
+        primary.stop("immediate");
+        standby.psql("postgres", "select pg_promote()");
+        standby.psql(&name, "insert into t values (4)");
+        let url = standby.url(&name);
+        let run = || Program::start(stream.command(&url, &["--until", "current"])).end();
+        assert_eq!(brief(&run().ok()), [r#"c t {"id":3}"#, r#"c t {"id":4}"#]);
+        standby.psql(&name, "insert into t values (5)");
+        assert_eq!(brief(&run().ok()), [r#"c t {"id":5}"#]);
+    }
 }
