@@ -8,6 +8,7 @@ mod verify;
 mod writer;
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -26,8 +27,10 @@ enum End {
     Kill(Duration),
     /// SIGTERM after so long: exit 0, in time.
     Terminate(Duration),
-    /// Abort at the n-th time that it comes to this point; SIGKILL where it does not come there.
+    /// Abort at the n-th time that it comes to this point (`src/fault.rs`).
     At(&'static str, u32),
+    /// SIGKILL when every sink has the whole snapshot.
+    AfterSnapshot,
     /// The server goes down as in a crash and comes back; then SIGKILL.
     ServerCrash(Duration),
 }
@@ -39,6 +42,8 @@ struct Figures {
     terminations: u32,
     server_crashes: u32,
     rounds: u32,
+    /// Transactions that the writers know to be committed.
+    committed: u64,
     counts: Counts,
 }
 
@@ -46,6 +51,8 @@ struct Figures {
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest the rest may take when all is quiet, on a machine busy with other tests.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
+
+const SIGABRT: i32 = 6;
 
 const SINKS: [&str; 2] = ["one", "two"];
 
@@ -84,7 +91,7 @@ impl<'s> Round<'s> {
         let mut command = walbrook();
         command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(Stdio::null());
         if let Some(point) = crash_at {
-            command.env("WALBROOK_CRASH_AT", point);
+            command.env("CRASHTEST_AT", point);
         }
         command.stderr(log).spawn().expect("walbrook starts")
     }
@@ -151,12 +158,30 @@ impl<'s> Round<'s> {
                     let bytes = fs::read(self.file(&format!("{sink}.ndjson"))).unwrap_or_default();
                     assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{sink}: a torn line after SIGTERM");
                 }
+                let bytes = fs::read(self.file("two.ndjson")).unwrap_or_default();
+                let last = bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+                let whole =
+                    last.is_empty() || [&b"{\"op\":\"r\""[..], b"{\"op\":\"e\""].iter().any(|op| last.starts_with(op));
+                assert!(self.in_snapshot() || whole, "a torn transaction after SIGTERM:\n{log}");
                 figures.terminations += 1;
                 return;
             }
             End::At(..) => {
-                ended_within(&mut child, Duration::from_secs(4));
-                let _ = child.kill();
+                let status = ended_within(&mut child, CATCH_UP_TIMEOUT);
+                let aborted = status.is_some_and(|status| status.signal() == Some(SIGABRT));
+                if !aborted {
+                    let _ = child.kill();
+                    panic!("{end:?} was not met, its end: {status:?}\n{}", self.log(self.started));
+                }
+            }
+            End::AfterSnapshot => {
+                let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+                while self.in_snapshot() {
+                    self.alive(&mut child);
+                    assert!(Instant::now() < deadline, "the snapshot does not end\n{}", self.log(self.started));
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                child.kill().expect("a kill");
                 child.wait().expect("its end");
             }
         }
@@ -217,7 +242,7 @@ fn keep_on_failure(round: Round<'_>) -> String {
 
 /// Runs the round to its end and verifies both files.
 fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
-    load.stop();
+    figures.committed += load.stop();
     round.catch_up();
     let db = Db::connect(&round.database.url()).expect("a connection");
     for sink in SINKS {
@@ -241,10 +266,10 @@ fn prepare(database: &Database<'_>) {
 }
 
 fn print(version: Version, figures: &Figures, since: Instant) {
-    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, counts } = figures;
+    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, committed, counts } = figures;
     println!(
         "PostgreSQL {}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
-         {rounds} rounds in {:.0} s; two files in all: {counts}",
+         {rounds} rounds in {:.0} s, {committed} transactions; two files in all: {counts}",
         version.number(),
         since.elapsed().as_secs_f64()
     );
@@ -265,6 +290,9 @@ fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) 
             let after = Duration::from_millis(random_range(10..2000));
             let end = if crash_at == Some(n) { End::ServerCrash(after) } else { End::Kill(after) };
             round.run_until(&end, &mut figures);
+            if n == of_round / 2 {
+                round.run_until(&End::AfterSnapshot, &mut figures);
+            }
             if random_bool(0.2) {
                 round.run_until(&End::Terminate(Duration::from_millis(random_range(10..2000))), &mut figures);
             }
@@ -280,6 +308,82 @@ fn killed_at_random_nothing_is_lost_and_nothing_torn() {
     at_random(Version::V17, 12, 4, true);
 }
 
+/// Between the steps: the sinks are durable, the store is synced, the server is told.
+#[test]
+fn aborted_between_the_steps_of_durability_nothing_is_lost() {
+    let Some(server) = Server::own(Version::V15, &[]) else { return };
+    let since = Instant::now();
+    let database = server.database("steps");
+    prepare(&database);
+    let mut figures = Figures::default();
+    let mut round = Round::new(&database, 0);
+    let load = Load::start(&database.url(), 12);
+    let in_snapshot = [
+        End::At("after_sink_flush", 1),
+        End::At("before_store_commit", 1),
+        End::At("after_store_commit", 1),
+        End::At("after_snapshot_point", 1),
+        End::At("after_chunk", 1),
+        End::At("after_chunk", 4),
+        End::At("after_catch_up", 1),
+        End::At("after_sink_flush", 3),
+        End::At("before_store_commit", 3),
+        End::At("after_store_commit", 3),
+    ];
+    let in_stream = [
+        End::AfterSnapshot,
+        End::At("after_sink_flush", 1),
+        End::At("before_store_commit", 2),
+        End::At("after_store_commit", 2),
+        End::At("after_confirmation", 2),
+        End::At("after_sink_flush", 20),
+        End::At("before_store_commit", 7),
+        End::At("after_store_commit", 7),
+    ];
+    for end in in_snapshot.iter().chain(&in_stream) {
+        round.run_until(end, &mut figures);
+    }
+    finish(round, load, &mut figures);
+    print(Version::V15, &figures, since);
+}
+
+/// Somebody waits to change a table while it is being read: nobody waits for ever.
+#[test]
+fn a_table_that_somebody_waits_to_truncate_is_read() {
+    let Some(server) = Server::get(Version::V17) else { return };
+    let database = server.database("waits");
+    database.psql(
+        "create table a_large (id int primary key, note text);
+         insert into a_large select i, repeat(md5(i::text), 20) from generate_series(1, 20000) i;
+         create table b_small (id int primary key);
+         insert into b_small values (1), (2), (3)",
+    );
+    let mut round = Round::new(&database, 0);
+    let mut child = round.start(None);
+    let locked = "select count(*) from pg_locks where relation = 'b_small'::regclass and mode = 'AccessShareLock'";
+    let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+    while database.psql(locked) == "0" {
+        round.alive(&mut child);
+        assert!(Instant::now() < deadline, "{}", round.log(1));
+    }
+    database.psql("truncate b_small");
+    let end = database.psql("select pg_current_wal_lsn()");
+    let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
+    while !round.positions().is_some_and(|positions| positions.iter().all(covered)) {
+        round.alive(&mut child);
+        assert!(Instant::now() < deadline, "not at {end}: {:?}\n{}", round.positions(), round.log(1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(terminate(&mut child).code(), Some(0), "{}", round.log(1));
+    let text = fs::read_to_string(round.file("one.ndjson")).expect("the file");
+    let of = |op: &str, table: &str| {
+        let start = format!("{{\"op\":\"{op}\"");
+        text.lines().filter(|line| line.starts_with(&start) && line.contains(&format!("\"table\":\"{table}\""))).count()
+    };
+    assert_eq!((of("r", "a_large"), of("r", "b_small"), of("t", "b_small")), (20_000, 3, 1));
+    round.close();
+}
+
 /// The long form, for `tests/crash`: `KILLS` on `PG`.
 #[test]
 #[ignore = "takes many minutes: run it by tests/crash"]
@@ -292,4 +396,3 @@ fn killed_many_times_at_random() {
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
     at_random(version, kills, 8, true);
 }
-

@@ -154,7 +154,8 @@ pub fn verify(path: &Path, db: &Db) -> Result<Counts, String> {
         let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         BufReader::with_capacity(1 << 20, file).split(b'\n').map(|line| line.expect("a line"))
     };
-    let last_snapshot_row = lines().enumerate().filter(|(_, line)| line.starts_with(br#"{"op":"r""#)).map(|(n, _)| n).last();
+    let last_snapshot_row =
+        lines().enumerate().filter(|(_, line)| line.starts_with(br#"{"op":"r""#)).map(|(n, _)| n).last();
     let last_snapshot_row = last_snapshot_row.ok_or("no snapshot row at all")?;
     let mut verifier = Verifier {
         rows: HashMap::new(),
@@ -167,8 +168,9 @@ pub fn verify(path: &Path, db: &Db) -> Result<Counts, String> {
         counts: Counts::default(),
     };
     for (n, bytes) in lines().enumerate() {
-        let line: Line = serde_json::from_slice(&bytes)
-            .map_err(|error| at(n as u64 + 1, &String::from_utf8_lossy(&bytes), format!("not one of our lines: {error}")))?;
+        let line: Line = serde_json::from_slice(&bytes).map_err(|error| {
+            at(n as u64 + 1, &String::from_utf8_lossy(&bytes), format!("not one of our lines: {error}"))
+        })?;
         verifier
             .line(&line, n > last_snapshot_row)
             .map_err(|error| at(n as u64 + 1, &String::from_utf8_lossy(&bytes), error))?;
@@ -408,7 +410,8 @@ impl Verifier {
                 .flat_map(|table| {
                     let of = rows(&format!("select id, part::text from {}", table.name()));
                     of.into_iter().map(move |row| {
-                        let part = if matches!(table, Table::Pairs | Table::Parts) { row.get(1) } else { String::new() };
+                        let part =
+                            if matches!(table, Table::Pairs | Table::Parts) { row.get(1) } else { String::new() };
                         (table, row.get(0), part)
                     })
                 })

@@ -64,7 +64,16 @@ impl Table {
 }
 
 /// The stamp of a row.
-pub fn stamp(table: Table, id: i64, part: &str, writer: i64, seq: i64, n: i64, note: &str, big_sum: Option<i64>) -> i64 {
+pub fn stamp(
+    table: Table,
+    id: i64,
+    part: &str,
+    writer: i64,
+    seq: i64,
+    n: i64,
+    note: &str,
+    big_sum: Option<i64>,
+) -> i64 {
     let text = format!("{}|{id}|{part}|{writer}|{seq}|{n}|{note}|{big_sum:?}", table.name());
     i64::from(crc32fast::hash(text.as_bytes()))
 }
@@ -103,7 +112,8 @@ pub struct Db {
 
 impl Db {
     pub fn connect(url: &str) -> Result<Db, tokio_postgres::Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let (client, connection) = runtime.block_on(tokio_postgres::connect(url, NoTls))?;
         runtime.spawn(connection);
         Ok(Db { runtime, client })
@@ -369,7 +379,8 @@ impl Writer {
         } else if self.rng.random_ratio(1, 600) {
             (0..LARGE_TRANSACTION_ROWS).for_each(|_| self.insert(Table::Loose, true));
         } else {
-            let rows = if self.rng.random_bool(0.1) { self.rng.random_range(1..=50) } else { self.rng.random_range(1..=6) };
+            let rows =
+                if self.rng.random_bool(0.1) { self.rng.random_range(1..=50) } else { self.rng.random_range(1..=6) };
             (0..rows).for_each(|_| self.change());
         }
         if self.rng.random_bool(0.15) {
@@ -457,7 +468,7 @@ fn sql(value: Option<i64>) -> String {
 /// The writers at work, and VACUUM beside them: what it frees in early pages is where later rows move to.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    pub committed: Arc<AtomicU64>,
+    committed: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -485,11 +496,12 @@ impl Load {
         Load { stop, committed, threads }
     }
 
-    /// Ends the writers, each after its transaction. A writer's panic is one here.
-    pub fn stop(self) {
+    /// Ends the writers, each after its transaction; gives the number of transactions. A writer's panic is one here.
+    pub fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("a writer ends well");
         }
+        self.committed.load(Ordering::Relaxed)
     }
 }
