@@ -44,7 +44,8 @@ struct Figures {
     rounds: u32,
     /// Transactions that the writers know to be committed.
     committed: u64,
-    counts: Counts,
+    files: Counts,
+    eyes: Counts,
 }
 
 /// The longest a stop may take here: `drain_timeout` and the goodbye.
@@ -54,7 +55,9 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 
 const SIGABRT: i32 = 6;
 
-const SINKS: [&str; 2] = ["one", "two"];
+/// Two files, cut back after a crash so that no change is in them twice, and what a reader of stdout has seen.
+const SINKS: [&str; 3] = ["one", "two", "eyes"];
+const EYES: &str = "eyes";
 
 struct Round<'s> {
     database: &'s Database<'s>,
@@ -71,7 +74,8 @@ impl<'s> Round<'s> {
         let config = format!(
             "source:\n  url: {}\n  tables: [public.*]\n  slot: {name}\n  publication: {name}\n  snapshot_workers: 2\n  snapshot_chunk: 1MiB\n\
              state_dir: {}\nmemory: 8MiB\nsinks:\n  - {{ name: one, type: file, path: {} }}\n  \
-             - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n",
+             - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n  \
+             - {{ name: eyes, type: stdout }}\n",
             database.url(),
             dir.path().join("state").display(),
             one.display(),
@@ -88,8 +92,13 @@ impl<'s> Round<'s> {
     fn start(&mut self, crash_at: Option<String>) -> Child {
         self.started += 1;
         let log = File::create(self.file(&format!("{}.log", self.started))).expect("a log");
+        let eyes = File::options().create(true).append(true).open(self.file("eyes.ndjson")).expect("a file");
+        // Half a line at the end of what a killed process has written is no line.
+        let seen = fs::read(self.file("eyes.ndjson")).expect("the file");
+        let whole = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        eyes.set_len(whole as u64).expect("the end cut off");
         let mut command = walbrook();
-        command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(eyes);
         if let Some(point) = crash_at {
             command.env("CRASHTEST_AT", point);
         }
@@ -240,16 +249,16 @@ fn keep_on_failure(round: Round<'_>) -> String {
     format!("the files of the round: {}", kept.display())
 }
 
-/// Runs the round to its end and verifies both files.
+/// Runs the round to its end and verifies what each sink has.
 fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
     figures.committed += load.stop();
     round.catch_up();
     let db = Db::connect(&round.database.url()).expect("a connection");
     for sink in SINKS {
-        match verify(&round.file(&format!("{sink}.ndjson")), &db) {
+        match verify(&round.file(&format!("{sink}.ndjson")), &db, sink != EYES) {
             Ok(counts) => {
                 eprintln!("round {} {sink}: {counts}", figures.rounds);
-                figures.counts += counts;
+                *(if sink == EYES { &mut figures.eyes } else { &mut figures.files }) += counts;
             }
             Err(error) => panic!("{error}\n{}", keep_on_failure(round)),
         }
@@ -266,10 +275,11 @@ fn prepare(database: &Database<'_>) {
 }
 
 fn print(version: Version, figures: &Figures, since: Instant) {
-    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, committed, counts } = figures;
+    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, committed, files, eyes } = figures;
     println!(
         "PostgreSQL {}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
-         {rounds} rounds in {:.0} s, {committed} transactions; two files in all: {counts}",
+         {rounds} rounds in {:.0} s, {committed} transactions\n\
+         two files in all: {files}\na reader of stdout: {eyes}",
         version.number(),
         since.elapsed().as_secs_f64()
     );
