@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod encode;
 pub mod error;
+pub mod fault;
 pub mod flow;
 pub mod offset;
 pub mod pipeline;

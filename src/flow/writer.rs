@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::budget::{Budget, Permit};
 use super::progress::Progress;
@@ -11,7 +11,9 @@ use crate::record::{Batch, BatchBuilder, Mark, Origin, Position, Seq, StateEntry
 /// Where a batch goes. The fan-out implements it.
 pub trait Deliver: Send + Sync {
     /// Numbers the batch and queues it for its sinks. Never waits.
-    fn deliver(&self, draft: Draft);
+    fn deliver(&self, draft: Draft) -> Seq;
+    /// Up to here, what batches were marked with is in the offset store.
+    fn stored(&self) -> watch::Receiver<Seq>;
     /// Whether some sink has nothing left to do: waiting for a fuller batch would only add latency.
     fn is_idle(&self) -> bool;
     /// Notified whenever a sink becomes idle.
@@ -43,6 +45,14 @@ pub struct Outlet {
 impl Outlet {
     pub fn new(budget: Budget, deliver: Arc<dyn Deliver>, progress: Arc<Progress>) -> Self {
         Outlet { budget, progress, deliver }
+    }
+
+    /// Waits until the batch is durable in all its sinks and what it was marked with is in the offset store.
+    pub async fn stored(&self, seq: Seq) {
+        if self.deliver.stored().wait_for(|stored| *stored >= seq).await.is_err() {
+            // Nobody stores any more: the pipeline is ending, and with it whoever waits here.
+            std::future::pending().await
+        }
     }
 }
 
@@ -177,7 +187,7 @@ impl BatchWriter {
     }
 
     /// Sends the batch. Every scanned byte must have been handed over as a frame.
-    pub fn send(&mut self, permit: Permit) {
+    pub fn send(&mut self, permit: Permit) -> Seq {
         let mut next = BatchBuilder::new(self.origin);
         let mut mark = Mark { position: None, state: std::mem::take(&mut self.progress) };
         match &self.open {
@@ -192,6 +202,6 @@ impl BatchWriter {
             }
         }
         let builder = std::mem::replace(&mut self.builder, next);
-        self.outlet.deliver.deliver(Draft { origin: self.origin, mark, builder, permit });
+        self.outlet.deliver.deliver(Draft { origin: self.origin, mark, builder, permit })
     }
 }

@@ -4,6 +4,8 @@
 //! - All arithmetic is on [`Seq`]. A mark becomes storable when every sink of its audience is durable up to its batch,
 //!   and marks become storable in order.
 //! - A sink's own position moves as soon as that sink is durable up to it, and never back.
+//! - Inside a snapshot, where the state is shared and no sink has a position yet, a sink's token moves only together with the
+//!   state it belongs to: what is replayed after a crash, a sink that is cut back to its token does not have already.
 //! - What may be confirmed to the server is the earliest position of all sinks; none while one has none.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -43,6 +45,8 @@ struct Entry {
     seq: Seq,
     audience: Audience,
     mark: Mark,
+    /// By sink, tokens that move with the state.
+    tokens: Vec<(usize, Option<Vec<u8>>)>,
 }
 
 impl Acks {
@@ -70,11 +74,12 @@ impl Acks {
     pub fn sent(&mut self, seq: Seq, audience: Audience, mark: Mark) {
         debug_assert!(self.entries.back().is_none_or(|last| last.seq < seq));
         if !mark.is_empty() {
-            self.entries.push_back(Entry { seq, audience, mark });
+            self.entries.push_back(Entry { seq, audience, mark, tokens: Vec::new() });
         }
     }
 
-    /// A sink holds everything up to `seq` durably; `token` is its own mark as of its last marked batch up to there.
+    /// A sink holds everything up to `seq` durably; `token` is its own mark as of its last marked batch up to there. To be
+    /// called for every marked batch of a snapshot.
     pub fn durable(&mut self, sink: usize, seq: Seq, token: Option<Vec<u8>>) {
         let state = &mut self.sinks[sink];
         if seq <= state.durable {
@@ -82,12 +87,16 @@ impl Acks {
         }
         state.durable = seq;
         let mut passed = false;
-        while let Some(entry) = self.entries.get(state.next_entry.saturating_sub(self.popped) as usize) {
+        while let Some(entry) = self.entries.get_mut(state.next_entry.saturating_sub(self.popped) as usize) {
             if entry.seq > seq {
                 break;
             }
             state.next_entry = state.next_entry.max(self.popped) + 1;
             if entry.audience == Audience::Participants && !state.participant {
+                continue;
+            }
+            if entry.audience == Audience::Participants && entry.mark.position.is_none() {
+                entry.tokens.push((sink, token.clone()));
                 continue;
             }
             passed = true;
@@ -132,6 +141,14 @@ impl Acks {
             if let Some(entry) = self.entries.pop_front() {
                 self.popped += 1;
                 self.storable.extend(entry.mark.state);
+                for (sink, token) in entry.tokens {
+                    let state = &mut self.sinks[sink];
+                    // One that has passed the end of the snapshot meanwhile stands behind this.
+                    if state.offset.position.is_none() {
+                        state.offset.token = token;
+                        state.moved = true;
+                    }
+                }
             }
         }
     }
@@ -154,9 +171,9 @@ impl Acks {
         positions.try_fold(first, |earliest, position| Some(earliest.earlier(position?)))
     }
 
-    /// Whether a mark still waits for a sink.
-    pub fn is_waiting(&self) -> bool {
-        !self.entries.is_empty()
+    /// Everything marked before this has become storable; none: everything at all.
+    pub fn waiting(&self) -> Option<Seq> {
+        self.entries.front().map(|entry| entry.seq)
     }
 }
 
@@ -188,7 +205,7 @@ mod tests {
         acks.durable(1, Seq(1), None);
         assert_eq!(acks.take().state.len(), 1);
         assert_eq!(acks.confirmable(), Some(at(10)));
-        assert!(!acks.is_waiting());
+        assert_eq!(acks.waiting(), None);
     }
 
     #[test]
@@ -214,6 +231,26 @@ mod tests {
         assert_eq!(acks.take().sinks["new"].position, Some(at(90)), "replayed positions do not move it back");
         acks.durable(1, Seq(2), None);
         assert_eq!(acks.confirmable(), Some(at(60)));
+    }
+
+    #[test]
+    fn inside_a_snapshot_a_token_moves_with_the_state_it_belongs_to() {
+        let chunk = |n: u8| Mark { position: None, state: vec![StateEntry { key: vec![n], value: None }] };
+        let mut acks = Acks::new(["fast", "slow"].map(|name| (name.to_owned(), SinkOffset::default(), true)));
+        (1..=3).for_each(|n| acks.sent(Seq(n), Audience::Participants, chunk(n as u8)));
+        (1..=3).for_each(|n| acks.durable(0, Seq(n), Some(vec![10 + n as u8])));
+        assert!(acks.take().is_empty(), "the other sink has nothing yet");
+        acks.durable(1, Seq(1), Some(vec![21]));
+        let update = acks.take();
+        assert_eq!(update.state.len(), 1);
+        assert_eq!(update.sinks["fast"].token, Some(vec![11]), "not further than the state");
+        assert_eq!(update.sinks["slow"].token, Some(vec![21]));
+        // The end of the snapshot is a position: from there on a sink stands on its own.
+        acks.sent(Seq(4), Audience::Participants, mark(90));
+        acks.durable(0, Seq(4), Some(vec![14]));
+        assert_eq!(acks.take().sinks["fast"], SinkOffset { position: Some(at(90)), token: Some(vec![14]) });
+        acks.durable(1, Seq(2), Some(vec![22]));
+        assert!(!acks.take().sinks.contains_key("fast"), "it does not go back");
     }
 
     proptest! {

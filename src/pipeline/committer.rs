@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::fanout::Fanout;
 use crate::error::Result;
+use crate::fault;
 use crate::offset::OffsetStore;
 use crate::record::Position;
 
@@ -36,7 +37,10 @@ impl Committer {
                 () = self.fanout.acked() => {}
                 _ = stop.wait_for(|stop| *stop) => stopping = true,
             }
-            self.commit()?;
+            if let Err(error) = self.commit() {
+                self.fanout.store_failed();
+                return Err(error);
+            }
             if !stopping {
                 tokio::select! {
                     () = tokio::time::sleep(self.interval) => {}
@@ -48,12 +52,16 @@ impl Committer {
     }
 
     fn commit(&self) -> Result<()> {
-        let (update, confirmable) = self.fanout.take();
-        if !update.is_empty() {
+        let storable = self.fanout.take();
+        if !storable.update.is_empty() {
+            fault::point("before_store_commit");
             // A synced write: short, but it must not hold up the tasks of this thread.
-            tokio::task::block_in_place(|| lock(&self.store).commit(&update))
+            tokio::task::block_in_place(|| lock(&self.store).commit(&storable.update))
                 .map_err(|error| error.context("storing offsets"))?;
+            fault::point("after_store_commit");
         }
+        self.fanout.stored(&storable);
+        let confirmable = storable.confirmable;
         self.confirmed.send_if_modified(|confirmed| {
             let changed = *confirmed != confirmable;
             *confirmed = confirmable;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::acks::{Acks, Audience};
 use crate::flow::{Deliver, Draft};
@@ -20,10 +20,25 @@ pub struct Fanout {
     idle: Notify,
     /// Notified when something may have become storable.
     acked: Notify,
+    /// Takes that have been stored; none when nothing is stored any more.
+    takes_stored: watch::Sender<Option<u64>>,
+    /// What was marked up to here has been stored.
+    stored: watch::Sender<Seq>,
+}
+
+/// What has become storable.
+pub struct Storable {
+    pub update: OffsetUpdate,
+    /// What may be confirmed once the update is stored.
+    pub confirmable: Option<Position>,
+    take: u64,
+    upto: Seq,
 }
 
 struct Inner {
     last_seq: Seq,
+    last_marked: Seq,
+    takes: u64,
     acks: Acks,
     /// Where the stream would resume after everything delivered so far.
     delivered: Option<Position>,
@@ -35,12 +50,14 @@ impl Fanout {
     /// at least one unit of a budget of so many.
     pub fn new(acks: Acks, sinks: usize, capacity: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Arc<Batch>>>) {
         let (queues, receivers) = (0..sinks).map(|_| mpsc::channel(capacity)).map(|(tx, rx)| (Some(tx), rx)).unzip();
-        let inner = Inner { last_seq: Seq(0), acks, delivered: None, queues };
+        let inner = Inner { last_seq: Seq(0), last_marked: Seq(0), takes: 0, acks, delivered: None, queues };
         let fanout = Fanout {
             inner: Mutex::new(inner),
             pending: (0..sinks).map(|_| AtomicUsize::new(0)).collect(),
             idle: Notify::new(),
             acked: Notify::new(),
+            takes_stored: watch::channel(Some(0)).0,
+            stored: watch::channel(Seq(0)).0,
         };
         (Arc::new(fanout), receivers)
     }
@@ -71,9 +88,18 @@ impl Fanout {
         self.acked.notify_one();
     }
 
-    pub fn opened(&self, sink: usize, token: Option<Vec<u8>>) {
-        self.inner().acks.opened(sink, token);
+    /// A sink was opened and stands at `token`. Returns when that is stored: only then may it be written to, or a crash soon
+    /// after would leave records that nothing cuts off. False: nothing is stored any more.
+    pub async fn opened(&self, sink: usize, token: Option<Vec<u8>>) -> bool {
+        let take = {
+            let mut inner = self.inner();
+            inner.acks.opened(sink, token);
+            inner.takes + 1
+        };
         self.acked.notify_one();
+        let mut stored = self.takes_stored.subscribe();
+        let stored = stored.wait_for(|stored| stored.is_none_or(|stored| stored >= take)).await;
+        stored.is_ok_and(|stored| stored.is_some())
     }
 
     pub fn reached(&self, sink: usize, position: Position, token: Option<Vec<u8>>) {
@@ -85,20 +111,38 @@ impl Fanout {
         self.acked.notified().await;
     }
 
-    /// What became storable, and what may be confirmed once it is stored.
-    pub fn take(&self) -> (OffsetUpdate, Option<Position>) {
-        let acks = &mut self.inner().acks;
-        (acks.take(), acks.confirmable())
+    /// What became storable since the last call.
+    pub fn take(&self) -> Storable {
+        let mut inner = self.inner();
+        inner.takes += 1;
+        let upto = inner.acks.waiting().map_or(inner.last_seq, |waiting| Seq(waiting.0 - 1));
+        Storable { update: inner.acks.take(), confirmable: inner.acks.confirmable(), take: inner.takes, upto }
     }
 
-    /// Whether every mark delivered so far has become storable.
+    /// What was taken is in the store.
+    pub fn stored(&self, storable: &Storable) {
+        self.takes_stored.send_replace(Some(storable.take));
+        self.stored.send_replace(storable.upto);
+    }
+
+    /// Nothing will be stored any more.
+    pub fn store_failed(&self) {
+        self.takes_stored.send_replace(None);
+    }
+
+    /// What may be confirmed at the start, when everything known comes from the store.
+    pub fn confirmable(&self) -> Option<Position> {
+        self.inner().acks.confirmable()
+    }
+
+    /// Whether every mark delivered so far has been stored.
     pub fn is_drained(&self) -> bool {
-        !self.inner().acks.is_waiting()
+        *self.stored.borrow() >= self.inner().last_marked
     }
 }
 
 impl Deliver for Fanout {
-    fn deliver(&self, draft: Draft) {
+    fn deliver(&self, draft: Draft) -> Seq {
         let audience = match draft.origin {
             Origin::Snapshot | Origin::CatchUp => Audience::Participants,
             Origin::Stream => Audience::All,
@@ -109,6 +153,9 @@ impl Deliver for Fanout {
         inner.last_seq = seq;
         let batch = Arc::new(draft.number(seq));
         inner.acks.sent(seq, audience, batch.mark.clone());
+        if !batch.mark.is_empty() {
+            inner.last_marked = seq;
+        }
         if batch.mark.position.is_some() {
             inner.delivered = batch.mark.position.clone();
         }
@@ -123,6 +170,11 @@ impl Deliver for Fanout {
                 pending.fetch_sub(1, Ordering::AcqRel);
             }
         }
+        seq
+    }
+
+    fn stored(&self) -> watch::Receiver<Seq> {
+        self.stored.subscribe()
     }
 
     fn is_idle(&self) -> bool {

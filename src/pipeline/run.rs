@@ -135,8 +135,7 @@ impl Pipeline {
         let (fanout, queues) = Fanout::new(acks, self.sinks.len(), budget.max_batches());
         let outlet = Outlet::new(budget.clone(), fanout.clone(), self.progress.clone());
 
-        // Before any worker runs: what they acknowledge must not be taken by anyone but the committer.
-        let (confirmed_sender, confirmed) = watch::channel(fanout.take().1);
+        let (confirmed_sender, confirmed) = watch::channel(fanout.confirmable());
 
         let mut workers = JoinSet::new();
         for (index, (spec, queue)) in self.sinks.drain(..).zip(queues).enumerate() {
@@ -200,10 +199,27 @@ impl Pipeline {
         result
     }
 
-    /// The verdict, and what follows from it on the server and in the store; none when asked to stop before the server
-    /// could be reached.
+    /// As [`Pipeline::begin`], waiting for the server where that is wanted; none when asked to stop meanwhile.
     async fn start(&mut self) -> Result<Option<Start>> {
-        let Some(lineage) = self.connect().await? else { return Ok(None) };
+        let mut backoff = Backoff::default();
+        loop {
+            match self.begin().await {
+                Err(error) if error.is_transient() && self.options.wait_for_server => {
+                    let delay = backoff.next();
+                    let delay_ms = delay.as_millis() as u64;
+                    tracing::warn!(?error, delay_ms, "the source cannot be reached, trying again");
+                    if stopped_within(&self.stop, delay).await {
+                        return Ok(None);
+                    }
+                }
+                begun => return begun.map(Some),
+            }
+        }
+    }
+
+    /// The verdict, and what follows from it on the server and in the store.
+    async fn begin(&mut self) -> Result<Start> {
+        let lineage = self.source.lineage().await?;
         let checkpoint = lock(&self.store).load()?;
         let plan = self.plan(&checkpoint, &lineage).await?;
         let prepared = self.source.prepare(&checkpoint.state).await?;
@@ -224,28 +240,7 @@ impl Pipeline {
             Some(Until::At(position)) => Some(position.clone()),
             None => None,
         };
-        Ok(Some(Start { lineage, plan, offsets, until }))
-    }
-
-    async fn connect(&mut self) -> Result<Option<Lineage>> {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.source.lineage().await {
-                Ok(lineage) => return Ok(Some(lineage)),
-                Err(error) if error.is_transient() && self.options.wait_for_server => {
-                    let delay = backoff.next();
-                    tracing::warn!(
-                        ?error,
-                        delay_ms = delay.as_millis() as u64,
-                        "the source cannot be reached, trying again"
-                    );
-                    if stopped_within(&self.stop, delay).await {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        Ok(Start { lineage, plan, offsets, until })
     }
 
     async fn plan(&mut self, checkpoint: &Checkpoint, lineage: &Lineage) -> Result<Plan> {
@@ -347,7 +342,15 @@ impl Pipeline {
             let checkpoint = lock(&self.store).load()?;
             resume = self.source.interrupted(&checkpoint.state)?;
             if let Some(position) = &resume {
-                self.verify(&start.lineage, position).await?;
+                while let Err(error) = self.verify(&start.lineage, position).await {
+                    if !error.is_transient() {
+                        return Err(error);
+                    }
+                    self.retry(error, &mut backoff).await;
+                    if *self.stop.borrow() {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }

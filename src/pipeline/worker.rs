@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::fanout::Fanout;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::flow::Progress;
 use crate::record::{Batch, Change, Origin, Position, Seq, SinkOffset};
 use crate::sink::{Accepted, Batching, Delivery, Durable, Sink};
@@ -37,8 +38,8 @@ pub struct Worker {
     offset: SinkOffset,
     /// The order key of the last record delivered by this process.
     delivered: Option<(Position, u64)>,
-    /// Accepted, not yet durable.
-    pending: VecDeque<Delivery>,
+    /// Accepted, not yet durable; with the sink's mark after it, where the batch is marked.
+    pending: VecDeque<(Delivery, Option<Vec<u8>>)>,
     pending_bytes: usize,
     pending_records: usize,
     /// The sink's mark as of its last marked batch.
@@ -98,10 +99,12 @@ impl Worker {
             if self.pending.is_empty() {
                 flush_at = Instant::now() + max_delay;
             }
+            // A snapshot's mark without rows: somebody waits for it to be stored.
+            let is_barrier = batch.origin == Origin::Snapshot && batch.is_empty() && !batch.mark.is_empty();
             let limit_reached = self.deliver(batch).await?;
             let full = self.pending_bytes >= self.batching.max_bytes
                 || self.pending_records >= self.batching.max_records
-                || (self.batching.flush_when_idle && self.lane.queue.is_empty());
+                || ((self.batching.flush_when_idle || is_barrier) && self.lane.queue.is_empty());
             if full || limit_reached {
                 self.flush().await?;
             }
@@ -136,7 +139,7 @@ impl Worker {
         self.lane.progress.delivered.add((delivery.end - delivery.first) as u64);
         self.pending_bytes += delivery.batch.bytes();
         self.pending_records += delivery.end - delivery.first;
-        self.pending.push_back(delivery);
+        self.pending.push_back((delivery, None));
         if let Err(error) = self.write(self.pending.len() - 1).await {
             self.reopen(Some(error)).await?; // writes all that is pending, this delivery with it
         }
@@ -161,11 +164,12 @@ impl Worker {
     }
 
     async fn write(&mut self, pending: usize) -> Result<()> {
-        let delivery = &self.pending[pending];
+        let (delivery, token) = &mut self.pending[pending];
         let Accepted(seq) = self.sink.write(delivery).await?;
         debug_assert_eq!(seq, delivery.batch.seq);
         if !delivery.batch.mark.is_empty() {
             self.token = self.sink.token();
+            token.clone_from(&self.token);
         }
         Ok(())
     }
@@ -180,8 +184,9 @@ impl Worker {
                 Err(error) => self.reopen(Some(error)).await?,
             }
         };
+        fault::point("after_sink_flush");
         let mut reported = None;
-        while let Some(delivery) = self.pending.front() {
+        while let Some((delivery, token)) = self.pending.front() {
             if delivery.batch.seq > durable {
                 break;
             }
@@ -194,7 +199,11 @@ impl Worker {
                     self.offset.position = Some(position.clone());
                 }
             }
-            reported = Some(delivery.batch.seq);
+            let Seq(seq) = delivery.batch.seq;
+            if delivery.batch.origin != Origin::Stream && !delivery.batch.mark.is_empty() {
+                self.lane.fanout.durable(self.lane.index, Seq(seq), token.clone());
+            }
+            reported = Some(Seq(seq));
             self.pending.pop_front();
         }
         if self.pending.is_empty() {
@@ -214,7 +223,7 @@ impl Worker {
 
     /// After the limit cut a batch: the first transaction with something undelivered is where the stream resumes.
     fn stop_inside(&self) {
-        let Some(delivery) = self.pending.front() else { return };
+        let Some((delivery, _)) = self.pending.front() else { return };
         if delivery.batch.origin != Origin::Stream {
             return;
         }
@@ -252,7 +261,9 @@ impl Worker {
 
     async fn open_and_replay(&mut self) -> Result<()> {
         if let Some(own) = self.sink.open(&self.offset).await? {
-            self.lane.fanout.opened(self.lane.index, own.token.clone());
+            if !self.lane.fanout.opened(self.lane.index, own.token.clone()).await {
+                return Err(Error::bug("a sink was opened when offsets could not be stored any more"));
+            }
             self.offset = own;
         }
         self.token = self.offset.token.clone();

@@ -31,6 +31,7 @@ use super::stream::Stream;
 use super::tables::Selection;
 use super::types::TypeCache;
 use crate::error::{Error, Finding, Result};
+use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::{Source, State, StreamEnd, Verdict};
@@ -333,6 +334,7 @@ impl Source for PostgresSource {
             progress = Progress::from_state(state)?.unwrap_or_default();
             tracing::info!(%from, point = %lsn, "an interrupted snapshot goes on: first the changes since it stopped");
             let mut decoder = self.catch_up(from, lsn, &progress, outlet).await?;
+            fault::point("after_catch_up");
             staged = decoder.writer.take_staged();
             rereads = decoder.rereads.take().map(Rereads::into_tables).unwrap_or_default();
         }

@@ -17,6 +17,7 @@ use super::decoder::{Decoder, Step};
 use super::relation::{RelationCache, Seen, Standing};
 use super::sql::Sql;
 use crate::error::{Context, Error, Result};
+use crate::fault;
 use crate::flow::{Permit, Progress};
 use crate::record::{Lsn, Position};
 use crate::source::StreamEnd;
@@ -272,7 +273,11 @@ impl Stream<'_> {
         };
         self.progress.confirmed_bytes.set(confirmed.0);
         let received = self.decoder.frontier.max(confirmed);
-        self.connection.send_status(received.0, confirmed.0, confirmed.0, reply_requested).await
+        self.connection.send_status(received.0, confirmed.0, confirmed.0, reply_requested).await?;
+        if confirmed > Lsn(0) {
+            fault::point("after_confirmation");
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod verify;
 mod writer;
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -26,8 +27,10 @@ enum End {
     Kill(Duration),
     /// SIGTERM after so long: exit 0, in time.
     Terminate(Duration),
-    /// Abort at the n-th time that it comes to this point; SIGKILL where it does not come there.
+    /// Abort at the n-th time that it comes to this point (`src/fault.rs`).
     At(&'static str, u32),
+    /// SIGKILL when every sink has the whole snapshot.
+    AfterSnapshot,
     /// The server goes down as in a crash and comes back; then SIGKILL.
     ServerCrash(Duration),
 }
@@ -39,7 +42,10 @@ struct Figures {
     terminations: u32,
     server_crashes: u32,
     rounds: u32,
-    counts: Counts,
+    /// Transactions that the writers know to be committed.
+    committed: u64,
+    files: Counts,
+    eyes: Counts,
 }
 
 /// The longest a stop may take here: `drain_timeout` and the goodbye.
@@ -47,7 +53,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest the rest may take when all is quiet, on a machine busy with other tests.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 
-const SINKS: [&str; 2] = ["one", "two"];
+const SIGABRT: i32 = 6;
+
+/// Two files, cut back after a crash so that no change is in them twice, and what a reader of stdout has seen.
+const SINKS: [&str; 3] = ["one", "two", "eyes"];
+const EYES: &str = "eyes";
 
 struct Round<'s> {
     database: &'s Database<'s>,
@@ -64,7 +74,8 @@ impl<'s> Round<'s> {
         let config = format!(
             "source:\n  url: {}\n  tables: [public.*]\n  slot: {name}\n  publication: {name}\n  snapshot_workers: 2\n  snapshot_chunk: 1MiB\n\
              state_dir: {}\nmemory: 8MiB\nsinks:\n  - {{ name: one, type: file, path: {} }}\n  \
-             - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n",
+             - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n  \
+             - {{ name: eyes, type: stdout }}\n",
             database.url(),
             dir.path().join("state").display(),
             one.display(),
@@ -81,10 +92,15 @@ impl<'s> Round<'s> {
     fn start(&mut self, crash_at: Option<String>) -> Child {
         self.started += 1;
         let log = File::create(self.file(&format!("{}.log", self.started))).expect("a log");
+        let eyes = File::options().create(true).append(true).open(self.file("eyes.ndjson")).expect("a file");
+        // Half a line at the end of what a killed process has written is no line.
+        let seen = fs::read(self.file("eyes.ndjson")).expect("the file");
+        let whole = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        eyes.set_len(whole as u64).expect("the end cut off");
         let mut command = walbrook();
-        command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["run", "--config"]).arg(self.file("walbrook.yaml")).stdin(Stdio::null()).stdout(eyes);
         if let Some(point) = crash_at {
-            command.env("WALBROOK_CRASH_AT", point);
+            command.env("CRASHTEST_AT", point);
         }
         command.stderr(log).spawn().expect("walbrook starts")
     }
@@ -151,12 +167,30 @@ impl<'s> Round<'s> {
                     let bytes = fs::read(self.file(&format!("{sink}.ndjson"))).unwrap_or_default();
                     assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{sink}: a torn line after SIGTERM");
                 }
+                let bytes = fs::read(self.file("two.ndjson")).unwrap_or_default();
+                let last = bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+                let whole =
+                    last.is_empty() || [&b"{\"op\":\"r\""[..], b"{\"op\":\"e\""].iter().any(|op| last.starts_with(op));
+                assert!(self.in_snapshot() || whole, "a torn transaction after SIGTERM:\n{log}");
                 figures.terminations += 1;
                 return;
             }
             End::At(..) => {
-                ended_within(&mut child, Duration::from_secs(4));
-                let _ = child.kill();
+                let status = ended_within(&mut child, CATCH_UP_TIMEOUT);
+                let aborted = status.is_some_and(|status| status.signal() == Some(SIGABRT));
+                if !aborted {
+                    let _ = child.kill();
+                    panic!("{end:?} was not met, its end: {status:?}\n{}", self.log(self.started));
+                }
+            }
+            End::AfterSnapshot => {
+                let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+                while self.in_snapshot() {
+                    self.alive(&mut child);
+                    assert!(Instant::now() < deadline, "the snapshot does not end\n{}", self.log(self.started));
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                child.kill().expect("a kill");
                 child.wait().expect("its end");
             }
         }
@@ -215,16 +249,16 @@ fn keep_on_failure(round: Round<'_>) -> String {
     format!("the files of the round: {}", kept.display())
 }
 
-/// Runs the round to its end and verifies both files.
+/// Runs the round to its end and verifies what each sink has.
 fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
-    load.stop();
+    figures.committed += load.stop();
     round.catch_up();
     let db = Db::connect(&round.database.url()).expect("a connection");
     for sink in SINKS {
-        match verify(&round.file(&format!("{sink}.ndjson")), &db) {
+        match verify(&round.file(&format!("{sink}.ndjson")), &db, sink != EYES) {
             Ok(counts) => {
                 eprintln!("round {} {sink}: {counts}", figures.rounds);
-                figures.counts += counts;
+                *(if sink == EYES { &mut figures.eyes } else { &mut figures.files }) += counts;
             }
             Err(error) => panic!("{error}\n{}", keep_on_failure(round)),
         }
@@ -241,10 +275,11 @@ fn prepare(database: &Database<'_>) {
 }
 
 fn print(version: Version, figures: &Figures, since: Instant) {
-    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, counts } = figures;
+    let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, committed, files, eyes } = figures;
     println!(
         "PostgreSQL {}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
-         {rounds} rounds in {:.0} s; two files in all: {counts}",
+         {rounds} rounds in {:.0} s, {committed} transactions\n\
+         two files in all: {files}\na reader of stdout: {eyes}",
         version.number(),
         since.elapsed().as_secs_f64()
     );
@@ -265,6 +300,9 @@ fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) 
             let after = Duration::from_millis(random_range(10..2000));
             let end = if crash_at == Some(n) { End::ServerCrash(after) } else { End::Kill(after) };
             round.run_until(&end, &mut figures);
+            if n == of_round / 2 {
+                round.run_until(&End::AfterSnapshot, &mut figures);
+            }
             if random_bool(0.2) {
                 round.run_until(&End::Terminate(Duration::from_millis(random_range(10..2000))), &mut figures);
             }
@@ -278,6 +316,82 @@ fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) 
 #[test]
 fn killed_at_random_nothing_is_lost_and_nothing_torn() {
     at_random(Version::V17, 12, 4, true);
+}
+
+/// Between the steps: the sinks are durable, the store is synced, the server is told.
+#[test]
+fn aborted_between_the_steps_of_durability_nothing_is_lost() {
+    let Some(server) = Server::own(Version::V15, &[]) else { return };
+    let since = Instant::now();
+    let database = server.database("steps");
+    prepare(&database);
+    let mut figures = Figures::default();
+    let mut round = Round::new(&database, 0);
+    let load = Load::start(&database.url(), 12);
+    let in_snapshot = [
+        End::At("after_sink_flush", 1),
+        End::At("before_store_commit", 1),
+        End::At("after_store_commit", 1),
+        End::At("after_snapshot_point", 1),
+        End::At("after_chunk", 1),
+        End::At("after_chunk", 4),
+        End::At("after_catch_up", 1),
+        End::At("after_sink_flush", 3),
+        End::At("before_store_commit", 3),
+        End::At("after_store_commit", 3),
+    ];
+    let in_stream = [
+        End::AfterSnapshot,
+        End::At("after_sink_flush", 1),
+        End::At("before_store_commit", 2),
+        End::At("after_store_commit", 2),
+        End::At("after_confirmation", 2),
+        End::At("after_sink_flush", 20),
+        End::At("before_store_commit", 7),
+        End::At("after_store_commit", 7),
+    ];
+    for end in in_snapshot.iter().chain(&in_stream) {
+        round.run_until(end, &mut figures);
+    }
+    finish(round, load, &mut figures);
+    print(Version::V15, &figures, since);
+}
+
+/// Somebody waits to change a table while it is being read: nobody waits for ever.
+#[test]
+fn a_table_that_somebody_waits_to_truncate_is_read() {
+    let Some(server) = Server::get(Version::V17) else { return };
+    let database = server.database("waits");
+    database.psql(
+        "create table a_large (id int primary key, note text);
+         insert into a_large select i, repeat(md5(i::text), 20) from generate_series(1, 20000) i;
+         create table b_small (id int primary key);
+         insert into b_small values (1), (2), (3)",
+    );
+    let mut round = Round::new(&database, 0);
+    let mut child = round.start(None);
+    let locked = "select count(*) from pg_locks where relation = 'b_small'::regclass and mode = 'AccessShareLock'";
+    let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+    while database.psql(locked) == "0" {
+        round.alive(&mut child);
+        assert!(Instant::now() < deadline, "{}", round.log(1));
+    }
+    database.psql("truncate b_small");
+    let end = database.psql("select pg_current_wal_lsn()");
+    let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
+    while !round.positions().is_some_and(|positions| positions.iter().all(covered)) {
+        round.alive(&mut child);
+        assert!(Instant::now() < deadline, "not at {end}: {:?}\n{}", round.positions(), round.log(1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(terminate(&mut child).code(), Some(0), "{}", round.log(1));
+    let text = fs::read_to_string(round.file("one.ndjson")).expect("the file");
+    let of = |op: &str, table: &str| {
+        let start = format!("{{\"op\":\"{op}\"");
+        text.lines().filter(|line| line.starts_with(&start) && line.contains(&format!("\"table\":\"{table}\""))).count()
+    };
+    assert_eq!((of("r", "a_large"), of("r", "b_small"), of("t", "b_small")), (20_000, 3, 1));
+    round.close();
 }
 
 /// The long form, for `tests/crash`: `KILLS` on `PG`.

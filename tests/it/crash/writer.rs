@@ -468,7 +468,7 @@ fn sql(value: Option<i64>) -> String {
 /// The writers at work, and VACUUM beside them: what it frees in early pages is where later rows move to.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    pub committed: Arc<AtomicU64>,
+    committed: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -496,11 +496,12 @@ impl Load {
         Load { stop, committed, threads }
     }
 
-    /// Ends the writers, each after its transaction. A writer's panic is one here.
-    pub fn stop(self) {
+    /// Ends the writers, each after its transaction; gives the number of transactions. A writer's panic is one here.
+    pub fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().expect("a writer ends well");
         }
+        self.committed.load(Ordering::Relaxed)
     }
 }

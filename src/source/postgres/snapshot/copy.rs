@@ -1,14 +1,16 @@
 //! Rows by COPY, on a connection that sees the snapshot.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::connection::{Aside, Connection, Role};
 use super::super::conninfo::ConnInfo;
+use super::super::error::code;
 use super::super::quote;
 use crate::error::{Context, Result};
 use crate::flow::{BatchWriter, Outlet};
-use crate::record::{Lsn, Origin, Position, StateEntry, TableSchema, Txn};
+use crate::record::{Lsn, Origin, Position, Seq, StateEntry, TableSchema, Txn};
 use crate::wire::pg::copy;
 use crate::wire::pg::frame::{self, tag};
 
@@ -29,7 +31,12 @@ pub struct Reader {
     pub writer: BatchWriter,
     outlet: Outlet,
     ordinal: Arc<AtomicU64>,
+    /// Tables locked by this connection.
+    locked: HashSet<u32>,
 }
+
+/// `lock_not_available`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 impl Reader {
     pub async fn open(info: &ConnInfo, point: &Point, outlet: &Outlet) -> Result<Reader> {
@@ -43,7 +50,13 @@ impl Reader {
             id: None,
             commit_unix_micros: Some(point.unix_micros),
         });
-        Ok(Reader { connection, writer, outlet: outlet.clone(), ordinal: point.ordinal.clone() })
+        Ok(Reader {
+            connection,
+            writer,
+            outlet: outlet.clone(),
+            ordinal: point.ordinal.clone(),
+            locked: HashSet::new(),
+        })
     }
 
     /// Delivers the rows of a query whose columns are the schema's. Sends full batches; the rest stays in the writer.
@@ -52,7 +65,7 @@ impl Reader {
         self.connection.copy_out(&format!("COPY ({query}) TO STDOUT")).await.map_err(|e| e.context(doing()))?;
         loop {
             match self.scan(schema).map_err(|e| e.context(doing()))? {
-                Scanned::Full => self.send().await,
+                Scanned::Full => drop(self.send().await),
                 Scanned::Dry => {
                     self.connection.fill().await.map_err(|e| e.context(doing()))?;
                 }
@@ -67,19 +80,38 @@ impl Reader {
         Ok(())
     }
 
-    pub async fn send(&mut self) {
+    /// Locks a table for reading to the end of the snapshot, unless that means waiting. `name`: as in SQL.
+    pub async fn lock_at_once(&mut self, oid: u32, name: &str) -> Result<bool> {
+        if self.locked.contains(&oid) {
+            return Ok(true);
+        }
+        let lock = format!("SAVEPOINT l; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT l");
+        match self.connection.simple_query(&lock).await {
+            Ok(_) => {
+                self.locked.insert(oid);
+                Ok(true)
+            }
+            Err(error) if code(&error) == Some(LOCK_NOT_AVAILABLE) => {
+                self.connection.simple_query("ROLLBACK TO SAVEPOINT l").await?;
+                Ok(false)
+            }
+            Err(error) => Err(error.context(format!("locking {name} for its snapshot"))),
+        }
+    }
+
+    pub async fn send(&mut self) -> Seq {
         let permit = self.writer.permit().await;
-        self.writer.send(permit);
+        self.writer.send(permit)
     }
 
     /// Sends what there is, with state that becomes true once it is durable.
-    pub async fn finish(&mut self, progress: impl IntoIterator<Item = StateEntry>) {
+    pub async fn finish(&mut self, progress: impl IntoIterator<Item = StateEntry>) -> Seq {
         progress.into_iter().for_each(|entry| self.writer.progress(entry));
-        self.send().await;
+        self.send().await
     }
 
     fn scan(&mut self, schema: &Arc<TableSchema>) -> Result<Scanned> {
-        let Reader { connection, writer, outlet, ordinal } = self;
+        let Reader { connection, writer, outlet, ordinal, .. } = self;
         let buffer = connection.buffer();
         let mut at = 0;
         let mut rows = 0;

@@ -8,6 +8,9 @@
 //! - A finished chunk is stored once it is durable. An interrupted snapshot goes on under a new one, at a later point:
 //!   first the changes up to that point are delivered, so that the finished chunks stand there too, then the rows whose
 //!   updates were not whole ([`super::reread`]), then the remaining pages.
+//! - No row is delivered under a point before the point is stored.
+//! - Only the coordinator waits for a table's lock. A reader that waited for one, behind somebody who waits for the
+//!   coordinator's, would wait for ever, unseen by the server: what it cannot have at once, the coordinator reads.
 //! - The end removes all progress and carries the point as position, in one batch: it is the seam to the stream.
 
 mod copy;
@@ -29,6 +32,7 @@ use super::quote;
 use super::relation::{Plan, RelationCache, Seen};
 use super::reread::{Key, TableKeys};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::flow::Outlet;
 use crate::record::{Lsn, Position, StateEntry};
 use crate::source::State;
@@ -70,6 +74,9 @@ pub struct Snapshot<'a> {
     pub stored: Stored,
 }
 
+/// Chunks of tables that somebody waits to change, which only the coordinator has locked.
+type Refused = Arc<std::sync::Mutex<Vec<Chunk>>>;
+
 pub type Stored = Arc<std::sync::Mutex<Vec<Vec<u8>>>>;
 
 /// Some pages of a table's storage.
@@ -86,6 +93,8 @@ struct Job {
     row_filter: Option<String>,
     oid: u32,
     filenode: u32,
+    /// Its name in SQL.
+    name: String,
     /// Chunks not finished yet.
     remaining: AtomicUsize,
     /// Storages of the table not finished yet.
@@ -124,7 +133,11 @@ impl Snapshot<'_> {
         let mut entries: Vec<StateEntry> = self.progress.stale(self.state).map(progress::remove).collect();
         entries.push(progress::point(self.point.lsn));
         entries.append(&mut self.staged);
-        coordinator.finish(entries).await;
+        let point = coordinator.finish(entries).await;
+        // A row that is delivered before its point is stored would stand there for ever, when a crash follows, the row is
+        // deleted, and the snapshot starts over behind that.
+        self.outlet.stored(point).await;
+        fault::point("after_snapshot_point");
         self.read(&mut coordinator, &plans).await?;
         self.seam(coordinator).await
     }
@@ -196,10 +209,11 @@ impl Snapshot<'_> {
         // Few ranges are planned ahead: planning a table must not wait for planning all.
         let (chunks, queue) = mpsc::channel::<Chunk>(2 * workers);
         let queue = Arc::new(Mutex::new(queue));
+        let refused = Refused::default();
         let mut readers = JoinSet::new();
         for _ in 0..workers {
             let reader = Reader::open(self.info, &self.point, self.outlet).await?;
-            readers.spawn(work(reader, queue.clone(), self.outlet.clone(), self.stored.clone()));
+            readers.spawn(work(reader, queue.clone(), self.outlet.clone(), self.stored.clone(), refused.clone()));
         }
         drop(queue);
         let planned = async {
@@ -217,7 +231,12 @@ impl Snapshot<'_> {
             first_error = first_error.or(result.err());
         }
         // A reader's error explains why nobody takes chunks any more.
-        first_error.map_or(planned, Err)
+        first_error.map_or(planned, Err)?;
+        let refused = std::mem::take(&mut *refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for chunk in refused {
+            read_chunk(coordinator, &chunk, self.outlet, &self.stored).await?;
+        }
+        Ok(())
     }
 
     async fn plan_table(
@@ -254,6 +273,7 @@ impl Snapshot<'_> {
                 row_filter: filter.clone(),
                 oid: storage.oid,
                 filenode: pages.filenode,
+                name: quote::qualified(&storage.schema, &storage.name),
                 remaining: AtomicUsize::new(ranges.len()),
                 table_remaining: table_remaining.clone(),
             });
@@ -327,23 +347,35 @@ async fn work(
     queue: Arc<Mutex<mpsc::Receiver<Chunk>>>,
     outlet: Outlet,
     stored: Stored,
+    refused: Refused,
 ) -> Result<()> {
     loop {
         let chunk = queue.lock().await.recv().await;
-        let Some(Chunk { job, pages }) = chunk else { break };
-        reader.copy(&job.query(&pages), &job.plan.schema).await?;
-        let finished = progress::finished(job.oid, job.filenode, &pages);
-        remember(&stored, &finished);
-        reader.finish([finished]).await;
-        // The last to get here knows that the other chunks' ends were sent before.
-        if job.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let done = progress::done(job.oid);
-            remember(&stored, &done);
-            reader.finish([done]).await;
-            storage_finished(&job.table_remaining, &outlet);
+        let Some(chunk) = chunk else { break };
+        if reader.lock_at_once(chunk.job.oid, &chunk.job.name).await? {
+            read_chunk(&mut reader, &chunk, &outlet, &stored).await?;
+        } else {
+            refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(chunk);
         }
     }
     reader.connection.close().await;
+    Ok(())
+}
+
+async fn read_chunk(reader: &mut Reader, chunk: &Chunk, outlet: &Outlet, stored: &Stored) -> Result<()> {
+    let Chunk { job, pages } = chunk;
+    reader.copy(&job.query(pages), &job.plan.schema).await?;
+    let finished = progress::finished(job.oid, job.filenode, pages);
+    remember(stored, &finished);
+    reader.finish([finished]).await;
+    fault::point("after_chunk");
+    // The last to get here knows that the other chunks' ends were sent before.
+    if job.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let done = progress::done(job.oid);
+        remember(stored, &done);
+        reader.finish([done]).await;
+        storage_finished(&job.table_remaining, outlet);
+    }
     Ok(())
 }
 
