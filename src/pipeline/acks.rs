@@ -154,9 +154,9 @@ impl Acks {
         positions.try_fold(first, |earliest, position| Some(earliest.earlier(position?)))
     }
 
-    /// Whether a mark still waits for a sink.
+    /// Whether a mark still waits for a sink, or to be taken.
     pub fn is_waiting(&self) -> bool {
-        !self.entries.is_empty()
+        !self.entries.is_empty() || !self.storable.is_empty() || self.sinks.iter().any(|sink| sink.moved)
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::backoff::Backoff;
 use super::fanout::Fanout;
 use crate::error::Result;
-use crate::offset::OffsetStore;
+use crate::offset::{OffsetStore, OffsetUpdate};
 use crate::record::Position;
 
 /// The store is written by the committer while the pipeline runs, and read when an interrupted snapshot goes on.
@@ -27,7 +28,7 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Runs until `stop`, then stores what is left.
+    /// Runs until `stop`, then stores what is left. A store that cannot be written now (no space) is tried again until then.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let mut stopping = false;
         while !stopping {
@@ -36,7 +37,26 @@ impl Committer {
                 () = self.fanout.acked() => {}
                 _ = stop.wait_for(|stop| *stop) => stopping = true,
             }
-            self.commit()?;
+            let (update, confirmable) = self.fanout.take();
+            let (mut backoff, mut last) = (Backoff::default(), false);
+            while let Err(error) = self.store(&update) {
+                if stopping || last || !error.is_transient() {
+                    return Err(error);
+                }
+                let delay = backoff.next();
+                let delay_ms = delay.as_millis() as u64;
+                tracing::warn!(?error, delay_ms, "trying again; until then nothing is confirmed");
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    _ = stop.wait_for(|stop| *stop) => last = true,
+                }
+            }
+            self.fanout.stored();
+            self.confirmed.send_if_modified(|confirmed| {
+                let changed = *confirmed != confirmable;
+                *confirmed = confirmable;
+                changed
+            });
             if !stopping {
                 tokio::select! {
                     () = tokio::time::sleep(self.interval) => {}
@@ -47,18 +67,12 @@ impl Committer {
         Ok(())
     }
 
-    fn commit(&self) -> Result<()> {
-        let (update, confirmable) = self.fanout.take();
-        if !update.is_empty() {
-            // A synced write: short, but it must not hold up the tasks of this thread.
-            tokio::task::block_in_place(|| lock(&self.store).commit(&update))
-                .map_err(|error| error.context("storing offsets"))?;
+    fn store(&self, update: &OffsetUpdate) -> Result<()> {
+        if update.is_empty() {
+            return Ok(());
         }
-        self.confirmed.send_if_modified(|confirmed| {
-            let changed = *confirmed != confirmable;
-            *confirmed = confirmable;
-            changed
-        });
-        Ok(())
+        // A synced write: short, but it must not hold up the tasks of this thread.
+        tokio::task::block_in_place(|| lock(&self.store).commit(update))
+            .map_err(|error| error.context("storing offsets"))
     }
 }

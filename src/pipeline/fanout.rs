@@ -25,6 +25,8 @@ pub struct Fanout {
 struct Inner {
     last_seq: Seq,
     acks: Acks,
+    /// What was taken last is being stored.
+    storing: bool,
     /// Where the stream would resume after everything delivered so far.
     delivered: Option<Position>,
     queues: Vec<Option<mpsc::Sender<Arc<Batch>>>>,
@@ -35,7 +37,7 @@ impl Fanout {
     /// at least one unit of a budget of so many.
     pub fn new(acks: Acks, sinks: usize, capacity: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Arc<Batch>>>) {
         let (queues, receivers) = (0..sinks).map(|_| mpsc::channel(capacity)).map(|(tx, rx)| (Some(tx), rx)).unzip();
-        let inner = Inner { last_seq: Seq(0), acks, delivered: None, queues };
+        let inner = Inner { last_seq: Seq(0), acks, storing: false, delivered: None, queues };
         let fanout = Fanout {
             inner: Mutex::new(inner),
             pending: (0..sinks).map(|_| AtomicUsize::new(0)).collect(),
@@ -85,15 +87,23 @@ impl Fanout {
         self.acked.notified().await;
     }
 
-    /// What became storable, and what may be confirmed once it is stored.
+    /// What became storable, and what may be confirmed once it is stored. [`Self::stored`] comes next.
     pub fn take(&self) -> (OffsetUpdate, Option<Position>) {
-        let acks = &mut self.inner().acks;
-        (acks.take(), acks.confirmable())
+        let mut inner = self.inner();
+        let update = inner.acks.take();
+        inner.storing = !update.is_empty();
+        (update, inner.acks.confirmable())
     }
 
-    /// Whether every mark delivered so far has become storable.
+    /// What was taken is in the store.
+    pub fn stored(&self) {
+        self.inner().storing = false;
+    }
+
+    /// Whether every mark delivered so far has been stored.
     pub fn is_drained(&self) -> bool {
-        !self.inner().acks.is_waiting()
+        let inner = self.inner();
+        !inner.acks.is_waiting() && !inner.storing
     }
 }
 
@@ -131,5 +141,33 @@ impl Deliver for Fanout {
 
     fn idle(&self) -> &Notify {
         &self.idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{BatchWriter, Budget, Outlet};
+    use crate::record::{SinkOffset, StateEntry};
+
+    /// A snapshot that goes on reads the store: what is only about to be there would be missing from its progress.
+    #[tokio::test]
+    async fn drained_is_when_it_is_stored() {
+        let acks = Acks::new([("a".to_owned(), SinkOffset::default(), true)]);
+        let (fanout, _queues) = Fanout::new(acks, 1, 8);
+        assert!(fanout.is_drained());
+        let outlet = Outlet::new(Budget::new(1 << 20), fanout.clone(), Arc::default());
+        let mut writer = BatchWriter::new(outlet, Origin::Snapshot);
+        writer.progress(StateEntry { key: vec![1], value: None });
+        let permit = writer.permit().await;
+        writer.send(permit);
+        assert!(!fanout.is_drained(), "not durable");
+        fanout.durable(0, Seq(1), None);
+        assert!(!fanout.is_drained(), "not taken");
+        let (update, _) = fanout.take();
+        assert_eq!(update.state.len(), 1);
+        assert!(!fanout.is_drained(), "not stored");
+        fanout.stored();
+        assert!(fanout.is_drained());
     }
 }
