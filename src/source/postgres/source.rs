@@ -314,6 +314,7 @@ impl Source for PostgresSource {
     }
 
     async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
+        self.prepared()?.relations.roll_back();
         let exported = self.prepared()?.exported.take().filter(|_| from.is_none());
         let mut holder = None;
         let (lsn, snapshot) = match exported {
@@ -384,6 +385,7 @@ impl Source for PostgresSource {
         }
         let mut connection = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        prepared.relations.roll_back();
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let writer = BatchWriter::new(outlet.clone(), Origin::Stream);
         let stream = Stream {

@@ -228,6 +228,9 @@ impl Stream<'_> {
             }
         };
         self.decoder.writer.send(permit);
+        if !self.decoder.writer.has_staged() {
+            self.relations.settle();
+        }
         Ok(())
     }
 

@@ -125,6 +125,7 @@ impl Snapshot<'_> {
         entries.push(progress::point(self.point.lsn));
         entries.append(&mut self.staged);
         coordinator.finish(entries).await;
+        self.relations.settle();
         self.read(&mut coordinator, &plans).await?;
         self.seam(coordinator).await
     }
