@@ -181,6 +181,11 @@ impl BatchWriter {
         async move { budget.take(bytes).await }
     }
 
+    /// Whether state still waits for a position.
+    pub fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
     /// The state that waits for a position, to be stored by somebody else who has one.
     pub fn take_staged(&mut self) -> Vec<StateEntry> {
         std::mem::take(&mut self.staged)

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::backoff::Backoff;
 use super::fanout::Fanout;
 use crate::error::Result;
 use crate::fault;
-use crate::offset::OffsetStore;
+use crate::offset::{OffsetStore, OffsetUpdate};
 use crate::record::Position;
 
 /// The store is written by the committer while the pipeline runs, and read when an interrupted snapshot goes on.
@@ -28,7 +29,7 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Runs until `stop`, then stores what is left.
+    /// Runs until `stop`, then stores what is left. A store that cannot be written now (no space) is tried again until then.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let mut stopping = false;
         while !stopping {
@@ -37,10 +38,28 @@ impl Committer {
                 () = self.fanout.acked() => {}
                 _ = stop.wait_for(|stop| *stop) => stopping = true,
             }
-            if let Err(error) = self.commit() {
-                self.fanout.store_failed();
-                return Err(error);
+            let storable = self.fanout.take();
+            let (mut backoff, mut last) = (Backoff::default(), false);
+            while let Err(error) = self.store(&storable.update) {
+                if stopping || last || !error.is_transient() {
+                    self.fanout.store_failed();
+                    return Err(error);
+                }
+                let delay = backoff.next();
+                let delay_ms = delay.as_millis() as u64;
+                tracing::warn!(?error, delay_ms, "trying again; until then nothing is confirmed");
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    _ = stop.wait_for(|stop| *stop) => last = true,
+                }
             }
+            self.fanout.stored(&storable);
+            let confirmable = storable.confirmable;
+            self.confirmed.send_if_modified(|confirmed| {
+                let changed = *confirmed != confirmable;
+                *confirmed = confirmable;
+                changed
+            });
             if !stopping {
                 tokio::select! {
                     () = tokio::time::sleep(self.interval) => {}
@@ -51,22 +70,15 @@ impl Committer {
         Ok(())
     }
 
-    fn commit(&self) -> Result<()> {
-        let storable = self.fanout.take();
-        if !storable.update.is_empty() {
-            fault::point("before_store_commit");
-            // A synced write: short, but it must not hold up the tasks of this thread.
-            tokio::task::block_in_place(|| lock(&self.store).commit(&storable.update))
-                .map_err(|error| error.context("storing offsets"))?;
-            fault::point("after_store_commit");
+    fn store(&self, update: &OffsetUpdate) -> Result<()> {
+        if update.is_empty() {
+            return Ok(());
         }
-        self.fanout.stored(&storable);
-        let confirmable = storable.confirmable;
-        self.confirmed.send_if_modified(|confirmed| {
-            let changed = *confirmed != confirmable;
-            *confirmed = confirmable;
-            changed
-        });
+        fault::point("before_store_commit");
+        // A synced write: short, but it must not hold up the tasks of this thread.
+        tokio::task::block_in_place(|| lock(&self.store).commit(update))
+            .map_err(|error| error.context("storing offsets"))?;
+        fault::point("after_store_commit");
         Ok(())
     }
 }

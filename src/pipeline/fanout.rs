@@ -185,3 +185,31 @@ impl Deliver for Fanout {
         &self.idle
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{BatchWriter, Budget, Outlet};
+    use crate::record::{SinkOffset, StateEntry};
+
+    /// A snapshot that goes on reads the store: what is only about to be there would be missing from its progress.
+    #[tokio::test]
+    async fn drained_is_when_it_is_stored() {
+        let acks = Acks::new([("a".to_owned(), SinkOffset::default(), true)]);
+        let (fanout, _queues) = Fanout::new(acks, 1, 8);
+        assert!(fanout.is_drained());
+        let outlet = Outlet::new(Budget::new(1 << 20), fanout.clone(), Arc::default());
+        let mut writer = BatchWriter::new(outlet, Origin::Snapshot);
+        writer.progress(StateEntry { key: vec![1], value: None });
+        let permit = writer.permit().await;
+        writer.send(permit);
+        assert!(!fanout.is_drained(), "not durable");
+        fanout.durable(0, Seq(1), None);
+        assert!(!fanout.is_drained(), "not taken");
+        let storable = fanout.take();
+        assert_eq!(storable.update.state.len(), 1);
+        assert!(!fanout.is_drained(), "not stored");
+        fanout.stored(&storable);
+        assert!(fanout.is_drained());
+    }
+}

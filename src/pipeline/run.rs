@@ -70,6 +70,8 @@ pub struct Pipeline {
     options: Options,
     progress: Arc<Progress>,
     stop: watch::Receiver<bool>,
+    /// The server met again goes on with another branch of the log: everything starts anew from what is stored.
+    failed_over: bool,
 }
 
 /// What a start found and made.
@@ -98,7 +100,7 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop }
+        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop, failed_over: false }
     }
 
     /// Runs until everything asked for is delivered, until `stop`, or until an error that no retry mends. Errors of
@@ -109,14 +111,28 @@ impl Pipeline {
             let result = self.attempt().await;
             // A sink that hung is gone with its worker: starting over without it would forget it.
             let starts_over = self.options.on_lost_position == LostPolicy::Resnapshot && self.sinks.len() == sinks;
+            let failed_over = std::mem::take(&mut self.failed_over) && !*self.stop.borrow();
             match result {
                 Err(lost) if lost.class() == Class::Lost && starts_over => {
                     tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
                     lock(&self.store).reset()?;
                 }
+                Ok(Outcome::Stopped) if failed_over => {
+                    tracing::warn!("the server is another one of its line (failover): going on from what is stored");
+                    self.all_here(sinks)?;
+                }
                 result => return result,
             }
         }
+    }
+
+    /// Starting over without a sink would forget it. Errors: `Transient`, for the next process has them all.
+    fn all_here(&self, sinks: usize) -> Result<()> {
+        if self.sinks.len() == sinks {
+            return Ok(());
+        }
+        Err(Error::transient("a sink did not end within drain_timeout, so that nothing can start over in this process")
+            .remedy("see to the sink, and run again"))
     }
 
     async fn attempt(&mut self) -> Result<Outcome> {
@@ -199,26 +215,32 @@ impl Pipeline {
         result
     }
 
-    /// As [`Pipeline::begin`], waiting for the server where that is wanted; none when asked to stop meanwhile.
+    /// None when asked to stop meanwhile: a slot may wait for the end of running transactions as long as they like.
     async fn start(&mut self) -> Result<Option<Start>> {
         let mut backoff = Backoff::default();
+        let mut stop = self.stop.clone();
         loop {
-            match self.begin().await {
+            let started = tokio::select! {
+                biased;
+                started = self.meet() => started,
+                Ok(_) = stop.wait_for(|stop| *stop) => return Ok(None),
+            };
+            match started {
                 Err(error) if error.is_transient() && self.options.wait_for_server => {
                     let delay = backoff.next();
                     let delay_ms = delay.as_millis() as u64;
-                    tracing::warn!(?error, delay_ms, "the source cannot be reached, trying again");
+                    tracing::warn!(?error, delay_ms, "the source cannot be made ready, trying again");
                     if stopped_within(&self.stop, delay).await {
                         return Ok(None);
                     }
                 }
-                begun => return begun.map(Some),
+                started => return started.map(Some),
             }
         }
     }
 
     /// The verdict, and what follows from it on the server and in the store.
-    async fn begin(&mut self) -> Result<Start> {
+    async fn meet(&mut self) -> Result<Start> {
         let lineage = self.source.lineage().await?;
         let checkpoint = lock(&self.store).load()?;
         let plan = self.plan(&checkpoint, &lineage).await?;
@@ -304,14 +326,8 @@ impl Pipeline {
                 backoff.reset();
                 from = delivered;
             }
-            self.retry(error, &mut backoff).await;
-            if *self.stop.borrow() {
+            if !self.meets_again(error, &start.lineage, Some(&from), &mut backoff).await? {
                 return Ok(Outcome::Stopped);
-            }
-            match self.verify(&start.lineage, &from).await {
-                Err(error) if !error.is_transient() => return Err(error),
-                // Not reachable yet: the next attempt says so again.
-                _ => {}
             }
         }
     }
@@ -332,7 +348,6 @@ impl Pipeline {
                 },
                 _ = stop.wait_for(|stop| *stop) => return Ok(None),
             };
-            self.retry(error, &mut backoff).await;
             // The next attempt goes on behind what is stored, so everything delivered has to be.
             while !fanout.is_drained() {
                 if stopped_within(&self.stop, BARRIER_POLL).await {
@@ -341,25 +356,54 @@ impl Pipeline {
             }
             let checkpoint = lock(&self.store).load()?;
             resume = self.source.interrupted(&checkpoint.state)?;
-            if let Some(position) = &resume {
-                while let Err(error) = self.verify(&start.lineage, position).await {
-                    if !error.is_transient() {
-                        return Err(error);
-                    }
-                    self.retry(error, &mut backoff).await;
-                    if *self.stop.borrow() {
-                        return Ok(None);
-                    }
-                }
+            let needed = resume.iter().chain(&start.plan.needed).cloned().reduce(Position::earlier);
+            if !self.meets_again(error, &start.lineage, needed.as_ref(), &mut backoff).await? {
+                return Ok(None);
             }
         }
     }
 
-    async fn retry(&mut self, error: Error, backoff: &mut Backoff) {
-        let delay = backoff.next();
-        self.progress.retries.add(1);
-        tracing::warn!(?error, delay_ms = delay.as_millis() as u64, "the source failed, trying again");
-        stopped_within(&self.stop, delay).await;
+    /// After a failure: waits until the server can be asked again, and asks for the verdict on what is needed of it. False
+    /// when it is not to be gone on from here: asked to stop, or the server has failed over. What was delivered of a
+    /// transaction that was never finished may not be part of the new branch, and order keys of two branches do not
+    /// compare: workers begin anew where their sinks are stored, and the store learns the new branch.
+    async fn meets_again(
+        &mut self,
+        failed: Error,
+        known: &Lineage,
+        needed: Option<&Position>,
+        backoff: &mut Backoff,
+    ) -> Result<bool> {
+        let mut failed = failed;
+        loop {
+            let delay = backoff.next();
+            self.progress.retries.add(1);
+            tracing::warn!(
+                error = ?failed,
+                delay_ms = delay.as_millis() as u64,
+                "the source failed, trying again"
+            );
+            if stopped_within(&self.stop, delay).await {
+                return Ok(false);
+            }
+            let verdict = match needed {
+                Some(position) => self.verify(known, position).await,
+                None => Ok(()),
+            };
+            let found = match verdict {
+                Ok(()) => self.source.lineage().await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => {
+                    self.failed_over = found != *known;
+                    return Ok(!self.failed_over);
+                }
+                // No stream without a verdict: whoever answers next may be another server.
+                Err(error) if error.is_transient() => failed = error,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn close_source(&mut self, confirmed: Option<Position>) {
@@ -400,3 +444,6 @@ async fn stopped_within(stop: &watch::Receiver<bool>, delay: Duration) -> bool {
     let mut stop = stop.clone();
     tokio::time::timeout(delay, stop.wait_for(|stop| *stop)).await.is_ok()
 }
+
+#[cfg(test)]
+mod tests;

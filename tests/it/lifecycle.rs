@@ -250,3 +250,86 @@ fn a_stop_takes_no_longer_than_the_drain_timeout_and_a_second_signal_not_even_th
         }
     }
 }
+
+/// Runs SQL in a session of its own meanwhile.
+fn meanwhile<'s>(
+    scope: &'s std::thread::Scope<'s, '_>,
+    database: &'s Database<'_>,
+    sql: &'static str,
+) -> std::thread::ScopedJoinHandle<'s, String> {
+    scope.spawn(move || database.psql(sql))
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_slot_that_waits_for_a_transaction() {
+    for server in Server::all() {
+        let database = server.database("stop_slot");
+        orders(&database);
+        let dir = tempfile::tempdir().expect("a directory");
+        for slot in [None, Some("kept")] {
+            std::thread::scope(|scope| {
+                let sql = "begin; select txid_current(); select pg_sleep(8); commit";
+                let running_transaction = meanwhile(scope, &database, sql);
+                wait_for("the transaction", || {
+                    database.psql("select count(*) from pg_stat_activity where datname = current_database() and backend_xid is not null and query like '%pg_sleep%' and pid <> pg_backend_pid()") == "1"
+                });
+                let mut command = walbrook();
+                command.args(["tail", &database.url()]);
+                if let Some(slot) = slot {
+                    command.args(["--slot", slot, "--publication", slot, "--state-dir"]).arg(dir.path().join("state"));
+                }
+                let mut running = Running::start(command, dir.path());
+                wait_for("the slot to be made", || slots(&database) == "1");
+                let asked = Instant::now();
+                running.signal("INT");
+                assert_eq!(running.end().code(), Some(0), "{}", running.text("err"));
+                assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+                assert!(!running_transaction.is_finished(), "the transaction was to outlive the stop");
+                wait_for("the slot to go", || slots(&database) == "0");
+                assert!(!running_transaction.is_finished(), "the slot was to go before the transaction");
+                if slot.is_none() {
+                    assert_eq!(publications(&database), "0");
+                }
+            });
+        }
+    }
+}
+
+/// The reader stands still while tables that come first fill the budget, and meanwhile a later one is truncated.
+#[test]
+fn tail_survives_a_table_rewritten_after_the_snapshot_was_taken() {
+    for server in Server::all() {
+        let database = server.database("rewritten");
+        let first: String = (0..40)
+            .map(|n| {
+                format!(
+                    "create table a{n} as select g as id, repeat('x', 2000) as note from generate_series(1, 1000) g;"
+                )
+            })
+            .collect();
+        database.psql(&first);
+        database.psql("create table z (id int primary key); insert into z values (1)");
+        let mut child = walbrook()
+            .args(["tail", &database.url(), "--until", "current"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("walbrook starts");
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let mut begun = [0; 1];
+        stdout.read_exact(&mut begun).expect("the first line begins");
+        database.psql("truncate z; insert into z values (9)");
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("UTF-8");
+            text
+        });
+        let output = child.wait_with_output().expect("the end");
+        let (out, err) = (reader.join().expect("the reader"), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        assert!(err.contains("was rewritten"), "{err}");
+        let of_z: Vec<&str> = out.lines().filter(|line| line.contains("\"table\":\"z\"")).collect();
+        assert!(of_z.last().is_some_and(|line| line.contains("\"id\":9")), "{of_z:?}");
+    }
+}

@@ -319,6 +319,11 @@ impl Connection {
         self.transport.is_encrypted()
     }
 
+    /// In the middle of a replication stream.
+    pub fn is_streaming(&self) -> bool {
+        self.phase == Phase::CopyBoth
+    }
+
     /// The way to the same server, for further connections: one host, its address fixed.
     pub fn same_server(&self) -> &ConnInfo {
         &self.info

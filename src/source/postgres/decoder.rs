@@ -142,6 +142,10 @@ impl Decoder {
                     insert
                         .scan(base, &table.tuple, batch.cells_mut())
                         .map_err(|error| malformed(error, Some(table), self.commit_lsn))?;
+                    // An update by which a row enters a row filter comes as an insert, unchanged columns left out.
+                    if let Some(rereads) = &mut self.rereads {
+                        rereads.note(insert.relation, table, &batch.cells_mut()[start..], message, base);
+                    }
                     batch.insert(index, start, self.counts.ordinal);
                 }
             }
@@ -278,4 +282,64 @@ fn malformed(error: WireError, table: Option<&Plan>, commit: Lsn) -> Error {
     Error::data(format!("reading a change{of} in the transaction that commits at {commit}")).because(error).remedy(
         "this is a bug of Walbrook or of a server patched to speak differently: report it with the server's version",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flow::{Budget, Deliver, Draft, Outlet};
+    use crate::record::{Column, Identity, Origin, Seq, TableSchema};
+    use crate::source::postgres::reread::TableKeys;
+    use crate::source::postgres::types::Shape;
+    use crate::wire::pg::pgoutput::TupleShape;
+
+    struct Nowhere(tokio::sync::Notify);
+
+    impl Deliver for Nowhere {
+        fn deliver(&self, _: Draft) -> Seq {
+            Seq(0)
+        }
+        fn stored(&self) -> tokio::sync::watch::Receiver<Seq> {
+            tokio::sync::watch::channel(Seq(0)).1
+        }
+        fn is_idle(&self) -> bool {
+            true
+        }
+        fn idle(&self) -> &tokio::sync::Notify {
+            &self.0
+        }
+    }
+
+    /// An update of a key by which the row enters a row filter: the server sends an insert without what did not change.
+    #[test]
+    fn a_row_that_enters_a_filter_is_read_again() {
+        let column = |name: &str| {
+            let (data_type, decode) = Shape::TEXT.decoder();
+            Column { name: name.into(), data_type, source_type: "text".into(), nullable: true, decode }
+        };
+        let schema = TableSchema {
+            id: 7,
+            version: 1,
+            database: "d".into(),
+            namespace: "public".into(),
+            name: "t".into(),
+            columns: ["k", "wide"].map(column).into(),
+            key: [0].into(),
+            identity: Identity::Default,
+        };
+        let tuple = TupleShape::new([(true, true), (false, true)]);
+        let outlet = Outlet::new(Budget::new(1 << 20), Arc::new(Nowhere(Default::default())), Arc::default());
+        let writer = BatchWriter::new(outlet, Origin::CatchUp);
+        let mut decoder = Decoder::new(writer, Lsn(1), None, Some(Rereads::new([7])));
+        decoder.relation(7, Seen::Unchanged(Plan { schema: Arc::new(schema), tuple })).unwrap();
+        let begin = [&b"B"[..], &20u64.to_be_bytes(), &0u64.to_be_bytes(), &1u32.to_be_bytes()].concat();
+        assert_eq!(decoder.message(&begin, 0).unwrap(), Step::Next);
+        let insert = [&b"I"[..], &7u32.to_be_bytes(), b"N", &2u16.to_be_bytes(), b"t", &2u32.to_be_bytes(), b"42u"];
+        assert_eq!(decoder.message(&insert.concat(), 0).unwrap(), Step::Next);
+        let tables = decoder.rereads.take().unwrap().into_tables();
+        let TableKeys::Keys(keys) = &tables[&7] else { panic!("keys") };
+        assert_eq!(keys.iter().collect::<Vec<_>>(), [&vec![Box::from("42")]]);
+    }
 }

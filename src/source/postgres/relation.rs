@@ -335,6 +335,8 @@ pub struct RelationCache {
     known: HashMap<u32, Known>,
     /// What Relation messages said that is not `known`.
     announced: HashMap<u32, Announced>,
+    /// What was known before each new shape that is not yet on its way to the store, oldest first.
+    unsettled: Vec<(u32, Option<Known>)>,
     types: TypeCache,
 }
 
@@ -360,7 +362,25 @@ struct Known {
 
 impl RelationCache {
     pub fn new(database: impl Into<String>, selection: Selection, types: TypeCache) -> Self {
-        RelationCache { database: database.into(), selection, known: HashMap::new(), announced: HashMap::new(), types }
+        let (known, announced) = (HashMap::new(), HashMap::new());
+        RelationCache { database: database.into(), selection, known, announced, unsettled: Vec::new(), types }
+    }
+
+    /// Every new shape so far is on its way to the store.
+    pub fn settle(&mut self) {
+        self.unsettled.clear();
+    }
+
+    /// Before another connection replays what an earlier one began: new shapes whose entries went with that are not
+    /// known, as after a restart, and nothing is announced.
+    pub fn roll_back(&mut self) {
+        self.announced.clear();
+        while let Some((oid, before)) = self.unsettled.pop() {
+            match before {
+                Some(before) => self.known.insert(oid, before),
+                None => self.known.remove(&oid),
+            };
+        }
     }
 
     /// Takes over the shapes that an earlier run stored.
@@ -449,7 +469,9 @@ impl RelationCache {
         let plan = candidate.plan(&self.database, &self.selection)?;
         let previous = known.map(|known| known.plan.schema.clone());
         let entry = StateEntry { key: StoredRelation::state_key(candidate.oid), value: Some(candidate.to_bytes()?) };
-        self.known.insert(candidate.oid, Known { stored: candidate, plan: plan.clone() });
+        let oid = candidate.oid;
+        let before = self.known.insert(oid, Known { stored: candidate, plan: plan.clone() });
+        self.unsettled.push((oid, before));
         Ok(match previous {
             Some(previous) => Seen::Changed { previous, plan, entry },
             None => Seen::First { plan, entry },

@@ -6,7 +6,8 @@
 //! are read by key under the new snapshot.
 //!
 //! Invariants:
-//! - Only updates with an unchanged column, of tables with some but not all chunks finished, are kept.
+//! - Only new rows with an unchanged column (an update, or the insert that it becomes where it enters a row filter), of
+//!   tables with some but not all chunks finished, are kept.
 //! - The keys are bounded: a table with more of them gives up its finished chunks instead and is read as a whole.
 
 use std::collections::{HashMap, HashSet};

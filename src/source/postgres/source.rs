@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::catalog::Catalog;
 use super::check::{self, Wanted};
-use super::connection::{Connection, Role};
+use super::connection::{CancelToken, Connection, Role};
 use super::conninfo::ConnInfo;
 use super::decoder::{Decoder, HEARTBEAT_PREFIX};
 use super::discover;
@@ -61,8 +61,8 @@ pub struct PostgresSource {
     publication: String,
     sql: Option<Sql>,
     replication: Option<Connection>,
-    /// Whether the replication connection is in the middle of a stream.
-    streaming: bool,
+    /// To end the making of a slot that is waiting for running transactions.
+    creating: Option<CancelToken>,
     /// Whether a temporary publication of ours may be on the server.
     leaves_publication: bool,
     prepared: Option<Prepared>,
@@ -89,7 +89,7 @@ impl PostgresSource {
             publication,
             sql: None,
             replication: None,
-            streaming: false,
+            creating: None,
             leaves_publication: false,
             prepared: None,
         })
@@ -134,11 +134,14 @@ impl PostgresSource {
             Connection::connect(&info, Role::Replication).await?
         };
         let command = slot::create_command(connection.server_version_num(), slot);
+        self.creating = Some(connection.cancel_token());
         tracing::info!(slot = slot.name, "creating the replication slot: it waits for the end of running transactions");
         let rows = connection
             .simple_query(&command)
             .await
-            .map_err(|error| error.context(format!("creating replication slot {:?}", slot.name)))?;
+            .map_err(|error| error.context(format!("creating replication slot {:?}", slot.name)));
+        self.creating = None;
+        let rows = rows?;
         let rows = rows.first().ok_or_else(|| Error::bug("CREATE_REPLICATION_SLOT answered nothing"))?;
         let created = Created::from_columns(rows.text(0, "consistent_point")?, rows.text(0, "snapshot_name")?)?;
         let snapshot = created.snapshot.ok_or_else(|| Error::bug("CREATE_REPLICATION_SLOT exported no snapshot"))?;
@@ -158,7 +161,6 @@ impl PostgresSource {
             .start_replication(&command)
             .await
             .map_err(|error| error.context(format!("streaming from slot {:?} at {from}", self.slot)))?;
-        self.streaming = true;
         let slot = self.slot.clone();
         let sql = self.sql().await?;
         let state = SlotState::read(sql.client(), sql.server_version_num(), &slot).await?;
@@ -198,7 +200,6 @@ impl PostgresSource {
         };
         let (_, decoder) = stream.run().await?;
         connection.stop_replication().await?;
-        self.streaming = false;
         self.replication = Some(connection);
         Ok(decoder)
     }
@@ -229,8 +230,12 @@ impl Source for PostgresSource {
         self.sql().await?;
         let mut connection = self.replication().await?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
-        let observed = Observed::ask(&mut connection, sql, &slot).await?;
+        let mut observed = Observed::ask(&mut connection, sql, &slot).await?;
         self.replication = Some(connection);
+        // A temporary slot of this name is our own: it lives on the connection that was asked.
+        if let Some(slot) = observed.slot.as_mut().filter(|_| self.is_temporary()) {
+            slot.temporary = false;
+        }
         if let Some(warning) = observed.slot.as_ref().and_then(retention::warning) {
             tracing::warn!("{warning}");
         }
@@ -310,6 +315,7 @@ impl Source for PostgresSource {
     }
 
     async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
+        self.prepared()?.relations.roll_back();
         let exported = self.prepared()?.exported.take().filter(|_| from.is_none());
         let mut holder = None;
         let (lsn, snapshot) = match exported {
@@ -381,6 +387,7 @@ impl Source for PostgresSource {
         }
         let mut connection = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        prepared.relations.roll_back();
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let writer = BatchWriter::new(outlet.clone(), Origin::Stream);
         let stream = Stream {
@@ -401,8 +408,12 @@ impl Source for PostgresSource {
     }
 
     async fn close(&mut self, confirmed: Option<Position>) -> Result<()> {
+        // Its connection is gone, but a server that waits does not look: it would make the slot later, for nobody.
+        if let Some(creating) = self.creating.take() {
+            creating.cancel().await?;
+        }
         if let Some(mut connection) = self.replication.take() {
-            if std::mem::take(&mut self.streaming) {
+            if connection.is_streaming() {
                 if let Some(Position::Postgres(lsn)) = confirmed {
                     connection.send_status(lsn.0, lsn.0, lsn.0, false).await?;
                 }

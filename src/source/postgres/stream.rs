@@ -252,6 +252,9 @@ impl Stream<'_> {
             }
         };
         self.decoder.writer.send(permit);
+        if !self.decoder.writer.has_staged() {
+            self.relations.settle();
+        }
         Ok(())
     }
 

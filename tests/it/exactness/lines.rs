@@ -112,7 +112,16 @@ impl Follower {
         let unique: String = folder.bytes().map(|byte| format!("{byte:02x}")).collect();
         let slot = format!("{name}_{unique}");
         let output = walbrook()
-            .args(["tail", &self.url, "--until", "current", "--slot", &slot[..slot.len().min(63)], "--publication", "exact"])
+            .args([
+                "tail",
+                &self.url,
+                "--until",
+                "current",
+                "--slot",
+                &slot[..slot.len().min(63)],
+                "--publication",
+                "exact",
+            ])
             .arg("--state-dir")
             .arg(self.state.path())
             .args(&self.arguments)

@@ -149,7 +149,8 @@ pub fn rows(db: &Database<'_>, width: usize, query: &str) -> Vec<Vec<Option<Stri
 /// What a column has to be in every row, by the row's `id`.
 pub fn column(db: &Database<'_>, table: &str, column: &str, kind: &Kind) -> BTreeMap<i64, Expected> {
     let id = |row: &[Option<String>]| row[0].as_ref().expect("an id").parse().expect("an id");
-    let value = |kind: &Kind, text: &Option<String>| text.as_ref().map_or_else(Expected::null, |text| scalar(kind, text));
+    let value =
+        |kind: &Kind, text: &Option<String>| text.as_ref().map_or_else(Expected::null, |text| scalar(kind, text));
     let Kind::Array(element) = kind else {
         let printed = match kind {
             Kind::Characters => format!("pg_catalog.encode(pg_catalog.convert_to({column}, 'UTF8'), 'hex')"),
@@ -160,7 +161,9 @@ pub fn column(db: &Database<'_>, table: &str, column: &str, kind: &Kind) -> BTre
     };
     // The server takes the arrays apart. (An empty one has no dimensions, and no element.)
     let mut elements: BTreeMap<i64, Vec<Expected>> = BTreeMap::new();
-    for row in rows(db, 2, &format!("select id, pg_catalog.unnest({column}) from (select * from {table} order by id) t")) {
+    for row in
+        rows(db, 2, &format!("select id, pg_catalog.unnest({column}) from (select * from {table} order by id) t"))
+    {
         elements.entry(id(&row)).or_default().push(value(element, &row[1]));
     }
     let whole = rows(db, 3, &format!("select id, {column}, pg_catalog.array_dims({column}) from {table}"));

@@ -36,11 +36,13 @@ pub fn every_type(version: Version, settings: &[&str]) {
         db.psql(&format!(r#"alter database "{}" set {setting}"#, db.name()));
     }
     let follower = Follower::new(&db.url(), &["--snapshot-workers", "2"]);
-    let first: Vec<_> = entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
+    let first: Vec<_> =
+        entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
     let snapshot = by_table(follower.lines());
 
     db.psql(&changes(&entries));
-    let second: Vec<_> = entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
+    let second: Vec<_> =
+        entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
     db.psql(&deletes(&entries));
     let stream = by_table(follower.lines());
 
@@ -52,7 +54,11 @@ pub fn every_type(version: Version, settings: &[&str]) {
             let id: i64 = value(object, "id").and_then(|id| id.parse().ok()).expect("an id");
             let expected = expected.get(&id).or(expected.get(&(id % COPIES))).expect("a row with this id");
             if !expected.is(raw) {
-                wrong.push(format!("{} {what} of {id}: {raw:.300} is not {:.300}", entry.name, format!("{expected:?}")));
+                wrong.push(format!(
+                    "{} {what} of {id}: {raw:.300} is not {:.300}",
+                    entry.name,
+                    format!("{expected:?}")
+                ));
             }
             if !line.unchanged.is_empty() {
                 wrong.push(format!("{} {what} of {id}: unchanged {:?}", entry.name, line.unchanged));
@@ -143,4 +149,3 @@ fn deletes(entries: &[Entry]) -> String {
     let deletes: Vec<String> = (0..entries.len()).map(|at| format!("delete from {};", name(at))).collect();
     deletes.join("\n")
 }
-

@@ -159,3 +159,21 @@ fn stored_bytes_are_refused_unless_they_are_ours() {
     }
     assert!(StoredRelation::from_bytes(b"").is_err());
 }
+
+#[test]
+fn a_shape_that_went_with_its_connection_is_told_again() {
+    let mut cache = cache(&[]);
+    assert!(matches!(cache.prime(&table(Identity::Default, &["a"], &[]), None).unwrap(), Seen::First { .. }));
+    cache.settle();
+    let other = table(Identity::Default, &["b"], &[]);
+    let Seen::Changed { plan, entry, .. } = cache.prime(&other, None).unwrap() else { panic!("another key") };
+    assert!(matches!(cache.prime(&other, None).unwrap(), Seen::Unchanged(_)));
+    cache.roll_back();
+    let Seen::Changed { plan: again, entry: stored, .. } = cache.prime(&other, None).unwrap() else {
+        panic!("its entry was lost: it is to be stored again");
+    };
+    assert_eq!((plan.schema.version, entry), (again.schema.version, stored));
+    cache.settle();
+    cache.roll_back();
+    assert!(matches!(cache.prime(&other, None).unwrap(), Seen::Unchanged(_)));
+}

@@ -138,6 +138,7 @@ impl Snapshot<'_> {
         // deleted, and the snapshot starts over behind that.
         self.outlet.stored(point).await;
         fault::point("after_snapshot_point");
+        self.relations.settle();
         self.read(&mut coordinator, &plans).await?;
         self.seam(coordinator).await
     }
