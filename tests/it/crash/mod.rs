@@ -329,6 +329,7 @@ fn aborted_between_the_steps_of_durability_nothing_is_lost() {
     let mut round = Round::new(&database, 0);
     let load = Load::start(&database.url(), 12);
     let in_snapshot = [
+        End::At("after_chunk", 1),
         End::At("after_sink_flush", 1),
         End::At("before_store_commit", 1),
         End::At("after_store_commit", 1),
@@ -376,7 +377,7 @@ fn a_table_that_somebody_waits_to_truncate_is_read() {
         round.alive(&mut child);
         assert!(Instant::now() < deadline, "{}", round.log(1));
     }
-    database.psql("truncate b_small");
+    database.psql("set statement_timeout = '60s'; truncate b_small");
     let end = database.psql("select pg_current_wal_lsn()");
     let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
     while !round.positions().is_some_and(|positions| positions.iter().all(covered)) {

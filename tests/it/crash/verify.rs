@@ -459,7 +459,7 @@ fn row(table: Table, cells: &Cells) -> Result<Row, String> {
         sum: get(cells.sum)?,
     };
     let Row { part, writer, seq, n, note, big_sum, sum, .. } = &row;
-    if stamp(table, get(cells.id)?, part, *writer, *seq, *n, note, *big_sum) != *sum {
+    if stamp(table, get(cells.id)?, part, [*writer, *seq, *n], note, *big_sum) != *sum {
         return Err("the row's checksum is wrong".into());
     }
     Ok(row)

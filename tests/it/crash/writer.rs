@@ -63,17 +63,9 @@ impl Table {
     }
 }
 
-/// The stamp of a row.
-pub fn stamp(
-    table: Table,
-    id: i64,
-    part: &str,
-    writer: i64,
-    seq: i64,
-    n: i64,
-    note: &str,
-    big_sum: Option<i64>,
-) -> i64 {
+/// The stamp of a row; `numbers`: writer, seq, n.
+pub fn stamp(table: Table, id: i64, part: &str, numbers: [i64; 3], note: &str, big_sum: Option<i64>) -> i64 {
+    let [writer, seq, n] = numbers;
     let text = format!("{}|{id}|{part}|{writer}|{seq}|{n}|{note}|{big_sum:?}", table.name());
     i64::from(crc32fast::hash(text.as_bytes()))
 }
@@ -257,7 +249,7 @@ impl Writer {
         let bytes = if small { 20 } else { self.rng.random_range(300..1000) };
         let (note, big) = (self.text(bytes), if small { None } else { self.big(table) });
         let big_sum = big.as_ref().map(|big| i64::from(crc32fast::hash(big.as_bytes())));
-        let sum = stamp(table, id, &table.part(part), self.id, self.seq, n, &note, big_sum);
+        let sum = stamp(table, id, &table.part(part), [self.id, self.seq, n], &note, big_sum);
         let big = big.map_or("null".to_owned(), |big| format!("'{big}'"));
         let _ = write!(
             self.script,
@@ -295,7 +287,7 @@ impl Writer {
         }
         let (n, bytes) = (self.rng.random_range(0..1_000_000), self.rng.random_range(300..1000));
         let note = self.text(bytes);
-        let sum = stamp(table, new_id, &table.part(new_part), self.id, self.seq, n, &note, new_big_sum);
+        let sum = stamp(table, new_id, &table.part(new_part), [self.id, self.seq, n], &note, new_big_sum);
         let quoted = |part| table.part(part).replace('\'', "''");
         let _ = write!(
             self.script,
