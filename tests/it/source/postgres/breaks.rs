@@ -13,6 +13,7 @@ use crate::support::{Server, Version, walbrook};
 
 on_every_version!(
     a_killed_sender_loses_and_repeats_nothing,
+    a_killed_sql_session_is_opened_again,
     a_temporary_slot_ends_with_its_connection,
     a_slot_in_use_is_waited_for,
     the_position_follows_a_busy_neighbour,
@@ -53,6 +54,30 @@ fn a_killed_sender_loses_and_repeats_nothing(db: &Postgres<'_>) {
     assert_in_order(&records);
     assert_eq!(ids(&program.stop().ok()), (0..rows).collect::<Vec<_>>());
     assert!(stream.changes().is_empty());
+}
+
+/// What a Relation message does not say is asked by SQL, on a connection that was idle for long.
+fn a_killed_sql_session_is_opened_again(db: &Postgres<'_>) {
+    db.execute(T);
+    let stream = Stream::new(db, &[]);
+    let program = stream.start(&[]);
+    db.execute("insert into t values (1, 'a')");
+    program.wait_for(1);
+    for round in 0..3 {
+        let killed = db.query(
+            "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = current_database()
+             and pid <> pg_backend_pid() and backend_type = 'client backend'",
+        );
+        assert_ne!(killed, "0");
+        db.execute(&format!("alter table t add c{round} int; insert into t (id) values ({})", round + 2));
+        program.wait_for(1 + 2 * (round + 1));
+    }
+    let records = program.stop().ok();
+    assert_in_order(&records);
+    let ops: String = records.iter().filter_map(|record| record["op"].as_str()).collect();
+    assert_eq!(ops, "cscscsc");
+    let rows: Vec<Value> = records.into_iter().filter(|record| record["op"] == "c").collect();
+    assert_eq!(ids(&rows), [1, 2, 3, 4]);
 }
 
 fn a_temporary_slot_ends_with_its_connection(db: &Postgres<'_>) {
