@@ -125,7 +125,7 @@ fn timestamp(text: &str, zone: &str) -> String {
 }
 
 /// The settings that the values are printed under.
-pub const PINS: &str = "set client_encoding to 'UTF8'; set datestyle to 'ISO'; set intervalstyle to 'postgres';
+pub const PINS: &str = "set client_encoding to 'UTF8'; set quote_all_identifiers to off; set datestyle to 'ISO'; set intervalstyle to 'postgres';
     set timezone to 'UTC'; set extra_float_digits to 1; set bytea_output to 'hex'; set lc_monetary to 'C';
     set search_path to ''; set standard_conforming_strings to on; set xmloption to content;
     set statement_timeout to 0; set client_min_messages to warning;\n";
