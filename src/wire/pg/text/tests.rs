@@ -200,3 +200,11 @@ proptest! {
         prop_assert_eq!(read(1114, text), Some(format!("{:?}", Value::Timestamp(value))));
     }
 }
+
+/// A character below the digits where two digits belong: refused, without arithmetic on it.
+#[test]
+fn no_digits_are_no_number() {
+    for text in ["2024-.0-00", "2024-0.-01", "-.0-00", "2024-01-01 /0:00:00"] {
+        assert!([1082, 1114, 1184].iter().all(|oid| read(*oid, text).is_none()), "{text}");
+    }
+}
