@@ -104,6 +104,7 @@ impl Worker {
             let limit_reached = self.deliver(batch).await?;
             let full = self.pending_bytes >= self.batching.max_bytes
                 || self.pending_records >= self.batching.max_records
+                || Instant::now() >= flush_at
                 || ((self.batching.flush_when_idle || is_barrier) && self.lane.queue.is_empty());
             if full || limit_reached {
                 self.flush().await?;

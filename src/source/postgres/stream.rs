@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -38,6 +39,10 @@ const LARGE_TRANSACTION_BYTES: usize = 256 * 1024;
 const BUSY_EVENTS: u64 = 20;
 /// A read of at least this much means that the sender is ahead of us: no rest.
 const FULL_READ_BYTES: usize = 128 * 1024;
+
+/// A frame keeps the whole read buffer alive (256 KiB), whatever it holds of it: a smaller one than an eighth of that is
+/// copied, so that what the budget counts is what memory holds.
+const COPIED_FRAME_BYTES: usize = 32 * 1024;
 
 /// How long a stop waits for the end of the transaction that is being read, so that sinks end with a whole one.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -198,10 +203,14 @@ impl Stream<'_> {
             }
         };
         if at > 0 {
-            let bytes = buffer.split_to(at).freeze();
-            progress.stream_bytes.add(bytes.len() as u64);
-            if (decoder.writer.batch().cells_start(), decoder.writer.batch().len()) != cells_before {
-                decoder.writer.batch().frame(bytes);
+            progress.stream_bytes.add(at as u64);
+            if (decoder.writer.batch().cells_start(), decoder.writer.batch().len()) == cells_before {
+                buffer.advance(at);
+            } else if at < COPIED_FRAME_BYTES {
+                decoder.writer.batch().frame(Bytes::copy_from_slice(&buffer[..at]));
+                buffer.advance(at);
+            } else {
+                decoder.writer.batch().frame(buffer.split_to(at).freeze());
             }
             progress.events.add(decoder.counts.events - events_before);
             progress.read_end_bytes.set(decoder.frontier.0);
