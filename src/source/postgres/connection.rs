@@ -480,6 +480,11 @@ impl Session for Connection {
         let pid = rows.text(0, "pid")?.unwrap_or_default();
         self.behind_pooler = pid != self.pid.to_string();
         match self.parameter("client_encoding") {
+            // Such a database does not know what its bytes mean, and the server's own error would name no column: the
+            // decoders check each value instead.
+            Some("UTF8") if self.parameter("server_encoding") == Some("SQL_ASCII") => {
+                self.simple_query("SET client_encoding TO SQL_ASCII").await.map(drop)
+            }
             Some("UTF8") => Ok(()),
             other => Err(Error::config(format!("client_encoding is {} and not UTF8", other.unwrap_or("not told")))
                 .remedy("connect to the server itself, not through a pooler that changes it")),

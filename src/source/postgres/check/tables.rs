@@ -71,7 +71,7 @@ pub(super) async fn check(
         ));
         findings.extend(all_or_each("row security", "hide no rows", catalog, row_security(facts, catalog)));
     }
-    findings.extend(all_or_each("replica identity", "tell which row changed", catalog, identities(catalog)));
+    findings.extend(all_or_each("replica identity", "tell which row changed", catalog, identities(version, catalog)));
     if let Some(publication) = publication {
         findings.extend(column_lists(catalog, publication));
     }
@@ -188,7 +188,10 @@ fn row_security(facts: &Facts, catalog: &Catalog) -> Vec<Finding> {
         .collect()
 }
 
-fn identities(catalog: &Catalog) -> Vec<Finding> {
+/// From here on the server refuses updates whose old rows hold generated columns that are not published.
+const GENERATED_REFUSED_SINCE: u32 = 180_000;
+
+fn identities(version: u32, catalog: &Catalog) -> Vec<Finding> {
     let mut findings = Vec::new();
     for table in &catalog.tables {
         for part in table.storage.iter().filter(|part| !part.can_identify) {
@@ -211,6 +214,15 @@ fn identities(catalog: &Catalog) -> Vec<Finding> {
                          records have a key)"
                     ),
                 },
+            ));
+        }
+        let generated = table.columns.iter().any(|column| column.generated != Generated::No);
+        if version >= GENERATED_REFUSED_SINCE && generated && table.keys.identity == Identity::Full {
+            findings.push(Finding::warning(
+                format!("replica identity of {table}"),
+                "it is FULL and the table has generated columns, which are not published: the server refuses every UPDATE \
+                 and DELETE on it once it is published",
+                format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT, with a primary key", table.sql_name()),
             ));
         }
         // The identity in Relation messages is the root's; what is logged follows the partition's.
