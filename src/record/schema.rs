@@ -18,12 +18,6 @@ pub struct TableSchema {
     pub identity: Identity,
 }
 
-impl TableSchema {
-    pub fn has_key(&self) -> bool {
-        !self.key.is_empty()
-    }
-}
-
 impl std::fmt::Display for TableSchema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.namespace, self.name)
