@@ -35,7 +35,7 @@ mod value;
 use std::io::Write as _;
 
 use crate::error::{Error, Result};
-use crate::record::{Before, CdcRecord, Change, Origin, Position, Row, TableSchema, Txn, ValueError};
+use crate::record::{Before, CdcRecord, Change, Origin, Position, Row, Scratch, TableSchema, Txn, ValueError};
 
 use escape::string;
 use plan::{Plan, Plans};
@@ -50,8 +50,15 @@ pub struct JsonEncoder {
     options: JsonOptions,
     plans: Plans,
     tail: Tail,
+    work: Work,
+}
+
+/// What encoding a row needs and the next row needs again.
+#[derive(Default)]
+struct Work {
     /// Columns of the row at hand that were not sent.
     unchanged: Vec<u16>,
+    scratch: Scratch,
 }
 
 /// What ends every line of a transaction: `,"pos":…,"tx":…,"ord":`, the ordinal, `,"ts":…}`.
@@ -85,7 +92,7 @@ impl Tail {
 
 impl JsonEncoder {
     pub fn new(options: JsonOptions) -> Self {
-        JsonEncoder { options, plans: Plans::default(), tail: Tail::default(), unchanged: Vec::new() }
+        JsonEncoder { options, plans: Plans::default(), tail: Tail::default(), work: Work::default() }
     }
 
     /// Appends the record's line; nothing for a begin or a commit that was not asked for.
@@ -115,23 +122,23 @@ impl JsonEncoder {
             Change::Insert { table, after } => {
                 let plan = self.plans.of(table);
                 out.extend_from_slice(&plan.head);
-                let encoded = key(plan, after, out).and_then(|()| {
+                let encoded = key(plan, after, &mut self.work.scratch, out).and_then(|()| {
                     out.extend_from_slice(b",\"before\":null,\"after\":");
-                    row(plan, after, &mut self.unchanged, out)
+                    row(plan, after, &mut self.work, out)
                 });
                 encoded.map_err(|wrong| wrong.at(table, &record.txn.commit, out, start))?;
-                unchanged(plan, &mut self.unchanged, out);
+                unchanged(plan, &mut self.work, out);
             }
             Change::Update { table, before, after } => {
                 let plan = self.plans.of(table);
                 out.extend_from_slice(&plan.head);
-                let encoded = key(plan, after, out).and_then(|()| {
-                    old_row(plan, before, &mut self.unchanged, out)?;
+                let encoded = key(plan, after, &mut self.work.scratch, out).and_then(|()| {
+                    old_row(plan, before, &mut self.work, out)?;
                     out.extend_from_slice(b",\"after\":");
-                    row(plan, after, &mut self.unchanged, out)
+                    row(plan, after, &mut self.work, out)
                 });
                 encoded.map_err(|wrong| wrong.at(table, &record.txn.commit, out, start))?;
-                unchanged(plan, &mut self.unchanged, out);
+                unchanged(plan, &mut self.work, out);
             }
             Change::Delete { table, before } => {
                 let plan = self.plans.of(table);
@@ -141,9 +148,9 @@ impl JsonEncoder {
                         out.extend_from_slice(b"null");
                         Ok(())
                     }
-                    Before::Key(row) | Before::Full(row) => key(plan, row, out),
+                    Before::Key(row) | Before::Full(row) => key(plan, row, &mut self.work.scratch, out),
                 };
-                let encoded = old_key.and_then(|()| old_row(plan, before, &mut self.unchanged, out));
+                let encoded = old_key.and_then(|()| old_row(plan, before, &mut self.work, out));
                 encoded.map_err(|wrong| wrong.at(table, &record.txn.commit, out, start))?;
                 out.extend_from_slice(b",\"after\":null");
             }
@@ -213,7 +220,7 @@ impl Wrong {
 
 /// The key's columns as an object, null without a complete key.
 #[inline]
-fn key(plan: &Plan, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn key(plan: &Plan, row: &Row<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Wrong> {
     let complete = |&column: &u16| {
         let cell = row.cell(column.into());
         cell.is_value() || cell.is_null()
@@ -224,7 +231,7 @@ fn key(plan: &Plan, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
     }
     let mut opening = b'{';
     for &column in &plan.key {
-        cell(plan, row, column.into(), opening, out)?;
+        cell(plan, row, column.into(), opening, scratch, out)?;
         opening = b',';
     }
     out.push(b'}');
@@ -233,44 +240,52 @@ fn key(plan: &Plan, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
 
 /// The row's columns that were sent, as an object; notes those that are unchanged.
 #[inline]
-fn row(plan: &Plan, row: &Row<'_>, unchanged: &mut Vec<u16>, out: &mut Vec<u8>) -> Result<(), Wrong> {
-    unchanged.clear();
+fn row(plan: &Plan, row: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Wrong> {
+    work.unchanged.clear();
     let mut opening = b'{';
     for column in 0..plan.width() {
         let sent = row.cell(column);
         if sent.is_value() || sent.is_null() {
-            cell(plan, row, column, opening, out)?;
+            cell(plan, row, column, opening, &mut work.scratch, out)?;
             opening = b',';
         } else if sent.is_unchanged() {
-            unchanged.push(column as u16);
+            work.unchanged.push(column as u16);
         }
     }
     out.extend_from_slice(if opening == b'{' { b"{}" } else { b"}" });
     Ok(())
 }
 
-fn old_row(plan: &Plan, before: &Before<'_>, scratch: &mut Vec<u16>, out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn old_row(plan: &Plan, before: &Before<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Wrong> {
     out.extend_from_slice(b",\"before\":");
     match before {
         Before::None => {
             out.extend_from_slice(b"null");
             Ok(())
         }
-        Before::Key(old) | Before::Full(old) => row(plan, old, scratch, out),
+        Before::Key(old) | Before::Full(old) => row(plan, old, work, out),
     }
 }
 
 /// `{"name":value` or `,"name":value`.
 #[inline]
-fn cell(plan: &Plan, row: &Row<'_>, column: usize, opening: u8, out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn cell(
+    plan: &Plan,
+    row: &Row<'_>,
+    column: usize,
+    opening: u8,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Result<(), Wrong> {
     let at = out.len();
     out.extend_from_slice(plan.prefix(column));
     out[at] = opening;
-    row.value(column).and_then(|value| value::value(&value, out)).map_err(|cause| Wrong { column, cause })
+    row.value(column, scratch).and_then(|value| value::value(&value, out)).map_err(|cause| Wrong { column, cause })
 }
 
 #[inline]
-fn unchanged(plan: &Plan, columns: &mut Vec<u16>, out: &mut Vec<u8>) {
+fn unchanged(plan: &Plan, work: &mut Work, out: &mut Vec<u8>) {
+    let columns = &mut work.unchanged;
     if columns.is_empty() {
         return;
     }

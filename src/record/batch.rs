@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::position::Position;
-use super::schema::TableSchema;
+use super::schema::{Form, Scratch, TableSchema};
 use super::value::{Value, ValueError};
 
 /// A batch's number within one run of the process, from 1. All acknowledgement arithmetic is on it.
@@ -137,8 +137,12 @@ impl<'b> Row<'b> {
         cell.is_value().then(|| &self.frame[cell.offset as usize..][..cell.len as usize])
     }
 
+    /// The value borrows from the row or, where the wire form is not printable as it is, from `scratch`.
     #[inline]
-    pub fn value(&self, column: usize) -> Result<Value<'b>, ValueError> {
+    pub fn value<'s>(&self, column: usize, scratch: &'s mut Scratch) -> Result<Value<'s>, ValueError>
+    where
+        'b: 's,
+    {
         let cell = self.cells[column];
         match cell.len {
             Cell::NULL_LEN => Ok(Value::Null),
@@ -148,7 +152,8 @@ impl<'b> Row<'b> {
                 let Some(column) = self.schema.columns.get(column) else {
                     return Err(ValueError::new("a column of the table", b""));
                 };
-                (column.decode)(&self.frame[cell.offset as usize..][..len as usize], &column.data_type)
+                let form = Form { data_type: &column.data_type, layout: column.layout, scratch };
+                (column.decode)(&self.frame[cell.offset as usize..][..len as usize], form)
             }
         }
     }

@@ -14,6 +14,6 @@ mod value;
 
 pub use batch::{Batch, BatchBuilder, Before, CdcRecord, Cell, Change, Mark, Origin, Row, Seq, StateEntry, Txn};
 pub use position::{Lineage, Lsn, Position, SinkOffset};
-pub use schema::{ArrayType, Column, DataType, Decode, Identity, TableSchema};
+pub use schema::{ArrayType, Column, DataType, Decode, Form, Identity, Scratch, TableSchema};
 pub use time::{Date, DateTime, Time, days_from_civil};
 pub use value::{Array, ArrayEvent, ArrayWalk, Value, ValueError};

@@ -45,10 +45,48 @@ pub struct Column {
     pub nullable: bool,
     /// Turns the wire bytes of a cell into a value. It never sees NULL, unchanged or missing cells.
     pub decode: Decode,
+    /// What `decode` has to know of the wire form and the bytes do not say (MySQL: precision, digits of a fraction,
+    /// character set); its meaning is between the source and its decoder, 0 where there is nothing.
+    pub layout: u32,
 }
 
-/// Decodes the bytes of one cell of a column of this type.
-pub type Decode = for<'b> fn(&'b [u8], &'b DataType) -> Result<Value<'b>, ValueError>;
+/// Decodes the bytes of one cell.
+pub type Decode = for<'b> fn(&'b [u8], Form<'b>) -> Result<Value<'b>, ValueError>;
+
+/// What a [`Decode`] gets besides the bytes.
+pub struct Form<'b> {
+    pub data_type: &'b DataType,
+    pub layout: u32,
+    /// For a value that does not stand in the wire bytes as it is: a packed decimal's digits, a text of another
+    /// character set.
+    pub scratch: &'b mut Scratch,
+}
+
+impl<'b> Form<'b> {
+    /// A type whose bytes say everything.
+    pub fn plain(data_type: &'b DataType, scratch: &'b mut Scratch) -> Self {
+        Form { data_type, layout: 0, scratch }
+    }
+}
+
+/// Room for one value at a time, kept from value to value so that nothing is allocated per row.
+#[derive(Debug, Default)]
+pub struct Scratch(Vec<u8>);
+
+/// What a scratch keeps at most: one huge value is not held for the rest of the stream.
+const SCRATCH_KEPT_BYTES: usize = 1 << 20;
+
+impl Scratch {
+    /// The room, empty.
+    #[inline]
+    pub fn clear(&mut self) -> &mut Vec<u8> {
+        self.0.clear();
+        if self.0.capacity() > SCRATCH_KEPT_BYTES {
+            self.0.shrink_to(SCRATCH_KEPT_BYTES);
+        }
+        &mut self.0
+    }
+}
 
 /// What a column's values are, across sources. A source that has no better fit says `Text`: its own printed form.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +118,7 @@ pub struct ArrayType {
     pub element: DataType,
     pub decode: Decode,
     pub walk: ArrayWalk,
+    pub layout: u32,
     /// The byte between elements in the source's printed form (Postgres: `,`, for `box` `;`).
     pub delimiter: u8,
 }

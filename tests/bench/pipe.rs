@@ -49,7 +49,7 @@ fn row(index: usize) -> [String; 7] {
 fn schema() -> Arc<TableSchema> {
     let columns = COLUMNS.iter().map(|&(name, oid, source_type)| {
         let (data_type, decode) = text::scalar(oid);
-        Column { name: name.into(), data_type, source_type: source_type.into(), nullable: true, decode }
+        Column { name: name.into(), data_type, source_type: source_type.into(), nullable: true, decode, layout: 0 }
     });
     Arc::new(TableSchema {
         id: 16_400,

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use walbrook::encode::{JsonEncoder, JsonOptions};
 use walbrook::record::{
-    Batch, BatchBuilder, Column, DataType, Decode, Lsn, Mark, Origin, Position, Seq, TableSchema, Txn,
+    Batch, BatchBuilder, Column, DataType, Decode, Form, Lsn, Mark, Origin, Position, Scratch, Seq, TableSchema, Txn,
 };
 use walbrook::wire::WireError;
 use walbrook::wire::pg::pgoutput::{Message, OldTuple, Relation, TupleShape};
@@ -54,7 +54,14 @@ fn schema_of(relation: &Relation<'_>, version: u32, named: &HashMap<u32, String>
     let columns = relation.columns.iter().map(|column| {
         let (data_type, decode) = type_of(column.type_oid, named);
         let source_type = named.get(&column.type_oid).cloned().unwrap_or_else(|| column.type_oid.to_string());
-        Column { name: column.name.into(), data_type, source_type: source_type.into(), nullable: !column.key, decode }
+        Column {
+            name: column.name.into(),
+            data_type,
+            source_type: source_type.into(),
+            nullable: !column.key,
+            decode,
+            layout: 0,
+        }
     });
     let key = relation.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(index, _)| index as u16);
     Arc::new(TableSchema {
@@ -278,7 +285,7 @@ fn captured_arrays_are_json_arrays() {
     let (data_type, decode) = text::array_of(element, decode, b',');
     let arrays = std::fs::read_to_string(fixture("arrays.txt")).unwrap();
     for line in arrays.lines() {
-        match decode(line.as_bytes(), &data_type).unwrap() {
+        match decode(line.as_bytes(), Form::plain(&data_type, &mut Scratch::default())).unwrap() {
             walbrook::record::Value::Array(array) => {
                 let mut depth = 0;
                 array

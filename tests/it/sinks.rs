@@ -13,8 +13,8 @@ use std::time::Duration;
 use walbrook::encode::{JsonEncoder, JsonOptions};
 use walbrook::error::{Class, Level};
 use walbrook::record::{
-    Batch, BatchBuilder, Cell, Column, DataType, Identity, Lsn, Mark, Origin, Position, Seq, SinkOffset, TableSchema,
-    Txn, Value, ValueError,
+    Batch, BatchBuilder, Cell, Column, DataType, Form, Identity, Lsn, Mark, Origin, Position, Seq, SinkOffset,
+    TableSchema, Txn, Value, ValueError,
 };
 use walbrook::sink::{
     Accepted, Delivery, Durable, Guarantee, NullConfig, NullSink, Sink, SinkConfig, StdoutConfig, StdoutSink,
@@ -25,7 +25,7 @@ use walbrook::sink::{
 type Key = (Lsn, u64);
 
 fn schema() -> Arc<TableSchema> {
-    fn text<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+    fn text<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
         str::from_utf8(bytes).map(Value::Text).map_err(|_| ValueError::new("text", bytes))
     }
     let column = |name: &str| Column {
@@ -34,6 +34,7 @@ fn schema() -> Arc<TableSchema> {
         source_type: "text".into(),
         nullable: true,
         decode: text,
+        layout: 0,
     };
     Arc::new(TableSchema {
         id: 1,

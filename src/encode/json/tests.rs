@@ -6,15 +6,15 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::record::{
-    ArrayEvent, ArrayType, Batch, BatchBuilder, Cell, Column, DataType, Date, DateTime, Decode, Identity, Lsn, Mark,
-    Seq, Time, Value,
+    ArrayEvent, ArrayType, Batch, BatchBuilder, Cell, Column, DataType, Date, DateTime, Decode, Form, Identity, Lsn,
+    Mark, Seq, Time, Value,
 };
 
-fn text<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn text<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     std::str::from_utf8(bytes).map(Value::Text).map_err(|_| ValueError::new("text in UTF-8", bytes))
 }
 
-fn number<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn number<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     let text = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
     text.map(Value::Int).ok_or_else(|| ValueError::new("an integer", bytes))
 }
@@ -26,6 +26,7 @@ fn column(name: &str, decode: Decode) -> Column {
         source_type: format!("type of {name}").into(),
         nullable: true,
         decode,
+        layout: 0,
     }
 }
 
@@ -343,6 +344,7 @@ fn arrays_nest() {
     let array_type = ArrayType {
         element: DataType::Text,
         decode: text,
+        layout: 0,
         walk: |_, _, visit| {
             visit(ArrayEvent::Open)?;
             for _ in 0..2 {

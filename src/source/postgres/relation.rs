@@ -261,6 +261,7 @@ impl StoredRelation {
                     source_type: column.source_type.as_str().into(),
                     nullable: column.nullable,
                     decode,
+                    layout: 0,
                 }
             })
             .collect();

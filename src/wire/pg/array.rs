@@ -5,16 +5,16 @@
 //! - Braces are balanced and nothing follows the last one; at most [`MAX_DIMENSIONS`] deep.
 //! - Only an element with a backslash is copied, into one buffer for the whole walk.
 
-use crate::record::{Array, ArrayEvent, ArrayType, DataType, Value, ValueError};
+use crate::record::{Array, ArrayEvent, ArrayType, DataType, Form, Scratch, Value, ValueError};
 
 /// The server's `MAXDIM`.
 const MAX_DIMENSIONS: usize = 6;
 
 /// An array, or as `Text` its printed form where it has bounds of its own: the elements alone would lose them.
-pub(super) fn array<'b>(bytes: &'b [u8], data_type: &'b DataType) -> Result<Value<'b>, ValueError> {
-    match (bytes.first(), data_type) {
+pub(super) fn array<'b>(bytes: &'b [u8], form: Form<'b>) -> Result<Value<'b>, ValueError> {
+    match (bytes.first(), form.data_type) {
         (Some(b'{'), DataType::Array(array_type)) => Ok(Value::Array(Array { bytes, array_type })),
-        (Some(b'['), DataType::Array(_)) => super::text::text(bytes, data_type),
+        (Some(b'['), DataType::Array(_)) => super::text::text(bytes, form),
         _ => Err(ValueError::new("an array", bytes)),
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn walk(
     visit: &mut dyn FnMut(ArrayEvent<'_>) -> Result<(), ValueError>,
 ) -> Result<(), ValueError> {
     let wrong = || ValueError::new("an array as the server prints it", bytes);
-    let mut unescaped = Vec::new();
+    let (mut unescaped, mut scratch) = (Vec::new(), Scratch::default());
     let mut depth = 0;
     let mut next = Next::Item;
     let mut at = 0;
@@ -72,7 +72,7 @@ pub(super) fn walk(
             }
             b'"' if item && depth > 0 => {
                 let (element, end) = quoted(bytes, at + 1, &mut unescaped).ok_or_else(wrong)?;
-                visit(ArrayEvent::Element((array_type.decode)(element, &array_type.element)?))?;
+                visit(ArrayEvent::Element((array_type.decode)(element, form(array_type, &mut scratch))?))?;
                 next = Next::DelimiterOrClose;
                 at = end;
             }
@@ -82,7 +82,7 @@ pub(super) fn walk(
                 let element = match &bytes[at..end] {
                     b"" => return Err(wrong()),
                     b"NULL" => Value::Null,
-                    element => (array_type.decode)(element, &array_type.element)?,
+                    element => (array_type.decode)(element, form(array_type, &mut scratch))?,
                 };
                 visit(ArrayEvent::Element(element))?;
                 next = Next::DelimiterOrClose;
@@ -91,6 +91,10 @@ pub(super) fn walk(
             _ => return Err(wrong()),
         }
     }
+}
+
+fn form<'a>(array_type: &'a ArrayType, scratch: &'a mut Scratch) -> Form<'a> {
+    Form { data_type: &array_type.element, layout: array_type.layout, scratch }
 }
 
 /// The quoted element whose text begins at `start`, without its escapes, and where it ends; None when it does not.

@@ -10,7 +10,7 @@
 mod time;
 
 use super::array;
-use crate::record::{ArrayType, DataType, Decode, Value, ValueError};
+use crate::record::{ArrayType, DataType, Decode, Form, Value, ValueError};
 
 /// How a built-in type's values are read; any other type is `Text`. Arrays, enums and domains are the catalog's to
 /// recognise: see [`array_of`] and [`enum_of`]; a domain is its base type.
@@ -49,10 +49,10 @@ pub fn enum_of(labels: Box<[Box<str>]>) -> (DataType, Decode) {
 /// A value is an `Array`, or its printed form as `Text` where a lower bound is not 1 (`[0:1]={1,2}`): a list of elements
 /// would lose the bounds.
 pub fn array_of(element: DataType, decode: Decode, delimiter: u8) -> (DataType, Decode) {
-    (DataType::Array(Box::new(ArrayType { element, decode, walk: array::walk, delimiter })), array::array)
+    (DataType::Array(Box::new(ArrayType { element, decode, layout: 0, walk: array::walk, delimiter })), array::array)
 }
 
-fn boolean<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn boolean<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match bytes {
         b"t" => Ok(Value::Bool(true)),
         b"f" => Ok(Value::Bool(false)),
@@ -60,28 +60,28 @@ fn boolean<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError
     }
 }
 
-fn int2<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn int2<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match integer(bytes).and_then(|value| i16::try_from(value).ok()) {
         Some(value) => Ok(Value::Int(value.into())),
         None => Err(ValueError::new("an integer of 16 bits", bytes)),
     }
 }
 
-fn int4<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn int4<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match integer(bytes).and_then(|value| i32::try_from(value).ok()) {
         Some(value) => Ok(Value::Int(value.into())),
         None => Err(ValueError::new("an integer of 32 bits", bytes)),
     }
 }
 
-fn int8<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn int8<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match integer(bytes) {
         Some(value) => Ok(Value::Int(value)),
         None => Err(ValueError::new("an integer of 64 bits", bytes)),
     }
 }
 
-fn oid<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn oid<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match digits(bytes).and_then(|value| u32::try_from(value).ok()) {
         Some(value) => Ok(Value::UInt(value.into())),
         None => Err(ValueError::new("an unsigned integer of 32 bits", bytes)),
@@ -113,7 +113,7 @@ fn digits(bytes: &[u8]) -> Option<u64> {
     Some(value)
 }
 
-fn float4<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn float4<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     let value = match bytes {
         b"NaN" => Some(f32::NAN),
         b"Infinity" => Some(f32::INFINITY),
@@ -123,7 +123,7 @@ fn float4<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError>
     value.map(Value::F32).ok_or_else(|| ValueError::new("a float of 32 bits", bytes))
 }
 
-fn float8<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn float8<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     let value = match bytes {
         b"NaN" => Some(f64::NAN),
         b"Infinity" => Some(f64::INFINITY),
@@ -142,7 +142,7 @@ fn finite_text(bytes: &[u8]) -> Option<&str> {
     }
 }
 
-fn numeric<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn numeric<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
     let whole = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let valid = match &unsigned[whole..] {
@@ -158,7 +158,7 @@ fn numeric<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError
     }
 }
 
-pub(super) fn text<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+pub(super) fn text<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Value::Text(text)),
         Err(_) => Err(ValueError::new("text in UTF-8", bytes)),
@@ -166,14 +166,14 @@ pub(super) fn text<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, Va
 }
 
 /// The server has checked the document; what is checked here is what it takes to be part of UTF-8 output.
-fn json<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn json<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     if bytes.is_empty() || std::str::from_utf8(bytes).is_err() {
         return Err(ValueError::new("a JSON document in UTF-8", bytes));
     }
     Ok(Value::Json(bytes))
 }
 
-fn bytea<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn bytea<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     match bytes {
         [b'\\', b'x', hex @ ..] if hex.len().is_multiple_of(2) && hex.iter().all(u8::is_ascii_hexdigit) => {
             Ok(Value::Hex(hex))
@@ -182,7 +182,7 @@ fn bytea<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> 
     }
 }
 
-fn uuid<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+fn uuid<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     let at = |at: usize, byte: u8| if matches!(at, 8 | 13 | 18 | 23) { byte == b'-' } else { byte.is_ascii_hexdigit() };
     let valid = bytes.len() == 36 && bytes.iter().enumerate().all(|(index, &byte)| at(index, byte));
     match std::str::from_utf8(bytes) {

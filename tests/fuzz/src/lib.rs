@@ -45,6 +45,7 @@ pub fn table(width: usize) -> Arc<TableSchema> {
         source_type: "type".into(),
         nullable: true,
         decode,
+        layout: 0,
     };
     Arc::new(TableSchema {
         id: 1,

@@ -178,6 +178,7 @@ impl ScriptedSource {
             source_type: "bytea".into(),
             nullable: false,
             decode: |bytes, _| Ok(Value::Text(str::from_utf8(bytes).unwrap_or_default())),
+            layout: 0,
         };
         let schema = TableSchema {
             id: 1,

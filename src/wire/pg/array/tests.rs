@@ -12,7 +12,7 @@ fn events(bytes: &[u8], type_oid: u32, delimiter: u8) -> Result<String, ValueErr
     let (element, decode) = scalar(type_oid);
     let (data_type, decode) = array_of(element, decode, delimiter);
     let mut out = String::new();
-    match decode(bytes, &data_type)? {
+    match decode(bytes, Form::plain(&data_type, &mut Scratch::default()))? {
         Value::Text(text) => return Ok(format!("text {text}")),
         Value::Array(array) => array.walk(&mut |event| {
             match event {

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Date, DateTime, Time};
+use crate::record::{Date, DateTime, Scratch, Time};
 
 /// The value as its `Debug` form; None for an error.
 fn read(type_oid: u32, text: impl AsRef<[u8]>) -> Option<String> {
     let (data_type, decode) = scalar(type_oid);
-    decode(text.as_ref(), &data_type).ok().map(|value| format!("{value:?}"))
+    decode(text.as_ref(), Form::plain(&data_type, &mut Scratch::default())).ok().map(|value| format!("{value:?}"))
 }
 
 fn is(type_oid: u32, text: &str, expected: &str) {
@@ -146,13 +146,13 @@ fn everything_else_is_its_own_text() {
     }
     let (data_type, decode) = enum_of(["sad".into(), "happy".into()].into());
     assert!(matches!(&data_type, DataType::Enum(labels) if labels.len() == 2));
-    assert!(matches!(decode(b"happy", &data_type), Ok(Value::Text("happy"))));
+    assert!(matches!(decode(b"happy", Form::plain(&data_type, &mut Scratch::default())), Ok(Value::Text("happy"))));
 }
 
 #[test]
 fn an_error_shows_the_start_of_what_was_there() {
     let (data_type, decode) = scalar(23);
-    let error = decode("x".repeat(1000).as_bytes(), &data_type).unwrap_err();
+    let error = decode("x".repeat(1000).as_bytes(), Form::plain(&data_type, &mut Scratch::default())).unwrap_err();
     assert_eq!(error.to_string(), format!("expected an integer of 32 bits, found {:?}", "x".repeat(64)));
 }
 

@@ -6,9 +6,9 @@
 //! timestamptz  infinity | -infinity | Y-MM-DD" "HH:MM:SS[.F]+00 [" BC"]        TimeZone UTC
 //! ```
 
-use crate::record::{DataType, Date, DateTime, Time, Value, ValueError};
+use crate::record::{Date, DateTime, Form, Time, Value, ValueError};
 
-pub(super) fn date<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+pub(super) fn date<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     if let Some(infinity) = infinity(bytes) {
         return Ok(infinity);
     }
@@ -19,7 +19,7 @@ pub(super) fn date<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, Va
     }
 }
 
-pub(super) fn timestamp<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+pub(super) fn timestamp<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     if let Some(infinity) = infinity(bytes) {
         return Ok(infinity);
     }
@@ -29,7 +29,7 @@ pub(super) fn timestamp<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b
     }
 }
 
-pub(super) fn timestamptz<'b>(bytes: &'b [u8], _: &'b DataType) -> Result<Value<'b>, ValueError> {
+pub(super) fn timestamptz<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
     if let Some(infinity) = infinity(bytes) {
         return Ok(infinity);
     }
