@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ByteSize, LogFormat, LostPolicy, SnapshotMode, Span};
+use crate::error::Error;
 use crate::record::Position;
 
 const EXIT_CODES: &str = "\
@@ -278,10 +279,7 @@ fn until(text: &str) -> Result<Until, String> {
     if text.eq_ignore_ascii_case("current") {
         return Ok(Until::Current);
     }
-    match text.parse() {
-        Ok(lsn) => Ok(Until::At(Position::Postgres(lsn))),
-        Err(_) => Err("neither `current` nor an LSN such as 16/B374D848".to_owned()),
-    }
+    position(text).map(Until::At).map_err(|error| format!("neither `current` nor a position: {error}"))
 }
 
 #[derive(Debug, Args)]
@@ -381,7 +379,7 @@ pub struct StoreArgs {
 }
 
 fn position(text: &str) -> Result<Position, String> {
-    text.parse().map(Position::Postgres).map_err(|_| "not an LSN such as 16/B374D848".to_owned())
+    text.parse().map_err(|error: Error| error.remedy_text().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -7,12 +7,15 @@
 //! - A [`Position`] is opaque above the source, and it is minted only at a transaction boundary.
 
 mod batch;
+mod binlog;
+pub mod gtid;
 mod position;
 mod schema;
 mod time;
 mod value;
 
 pub use batch::{Batch, BatchBuilder, Before, CdcRecord, Cell, Change, Mark, Origin, Row, Seq, StateEntry, Txn};
+pub use binlog::{BinlogPosition, Seen, file_number};
 pub use position::{Lineage, Lsn, Position, SinkOffset};
 pub use schema::{ArrayType, Column, DataType, Decode, Form, Identity, Scratch, TableSchema};
 pub use time::{Date, DateTime, Time, days_from_civil};

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::binlog::BinlogPosition;
 use crate::error::Error;
 
 /// A byte position in Postgres' write-ahead log, printed as the server prints `pg_lsn`: `16/B374D848`.
@@ -40,6 +42,8 @@ impl FromStr for Lsn {
 pub enum Position {
     /// The end of a commit record, or a point between transactions (a keepalive, a slot's consistent point).
     Postgres(Lsn),
+    /// The end of a transaction in a binary log; of a transaction its first event.
+    MySql(Arc<BinlogPosition>),
 }
 
 impl Position {
@@ -48,7 +52,31 @@ impl Position {
     pub fn covers(&self, other: &Position) -> bool {
         match (self, other) {
             (Position::Postgres(here), Position::Postgres(other)) => other < here,
+            (Position::MySql(here), Position::MySql(other)) => here.covers(other),
+            // Of two kinds of server: no stream has both.
+            (Position::Postgres(_), Position::MySql(_)) | (Position::MySql(_), Position::Postgres(_)) => false,
         }
+    }
+
+    /// Of a Postgres stream. Errors: `Config`, for a position of another kind of server, which only a person can have
+    /// written.
+    pub fn lsn(&self) -> Result<Lsn, Error> {
+        match self {
+            Position::Postgres(lsn) => Ok(*lsn),
+            Position::MySql(_) => Err(self.of_another_kind("Postgres has LSNs such as 16/B374D848")),
+        }
+    }
+
+    /// Of a MySQL or MariaDB stream. Errors: `Config`, as for [`Position::lsn`].
+    pub fn binlog(&self) -> Result<&Arc<BinlogPosition>, Error> {
+        match self {
+            Position::MySql(position) => Ok(position),
+            Position::Postgres(_) => Err(self.of_another_kind("MySQL has FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS")),
+        }
+    }
+
+    fn of_another_kind(&self, remedy: &str) -> Error {
+        Error::config(format!("the position {self} is of another kind of server")).remedy(remedy)
     }
 
     /// The earlier of two positions of one stream.
@@ -56,10 +84,16 @@ impl Position {
         if self.covers(&other) { other } else { self }
     }
 
-    /// Encodes for the offset store: one byte for the kind, then the kind's own form (Postgres: u64, big endian).
+    /// Encodes for the offset store: one byte for the kind, then the kind's own form (Postgres: u64, big endian;
+    /// MySQL: [`BinlogPosition::encode`]).
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Position::Postgres(lsn) => [&[b'P'][..], &lsn.0.to_be_bytes()].concat(),
+            Position::MySql(position) => {
+                let mut bytes = vec![b'M'];
+                position.encode(&mut bytes);
+                bytes
+            }
         }
     }
 
@@ -67,6 +101,7 @@ impl Position {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
             (b'P', lsn) => Some(Position::Postgres(Lsn(u64::from_be_bytes(lsn.try_into().ok()?)))),
+            (b'M', position) => Some(Position::MySql(Arc::new(BinlogPosition::decode(position)?))),
             _ => None,
         }
     }
@@ -76,7 +111,25 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Position::Postgres(lsn) => lsn.fmt(f),
+            Position::MySql(position) => position.fmt(f),
         }
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    /// Reads a resume position as an operator writes it. Errors: `Config`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(lsn) = text.parse() {
+            return Ok(Position::Postgres(lsn));
+        }
+        text.parse().map(|position| Position::MySql(Arc::new(position))).map_err(|_| {
+            Error::config(format!("reading the position {text:?}")).remedy(
+                "write 16/B374D848 for Postgres; for MySQL and MariaDB FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS, \
+                 for example binlog.000042:1234/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23",
+            )
+        })
     }
 }
 

@@ -204,7 +204,7 @@ proptest! {
             match step {
                 Step::Commit(update) => {
                     let back = update.sinks.iter().any(|(name, new)| {
-                        let lsn = |offset: &SinkOffset| offset.position.as_ref().map(|Position::Postgres(lsn)| *lsn);
+                        let lsn = |offset: &SinkOffset| offset.position.as_ref().map(|position| position.lsn().unwrap());
                         model.sinks.get(name).and_then(lsn) > lsn(new)
                     });
                     prop_assert_eq!(store.commit(&update).is_err(), back);
@@ -248,7 +248,7 @@ fn child_commits_in_a_loop() {
     let Some(dir) = child::dir() else { return };
     let mut store = bound(&dir);
     let start = match store.load().unwrap().sinks.get("a").and_then(|offset| offset.position.clone()) {
-        Some(Position::Postgres(Lsn(lsn))) => lsn + 1,
+        Some(position) => position.lsn().unwrap().0 + 1,
         None => 1,
     };
     for lsn in start.. {

@@ -92,7 +92,7 @@ impl Batches {
 fn keys(batch: &Batch) -> Vec<Key> {
     let rows = batch.records().filter(|record| matches!(record.change, walbrook::record::Change::Insert { .. }));
     rows.map(|record| {
-        let Position::Postgres(lsn) = record.txn.commit;
+        let lsn = record.txn.commit.lsn().unwrap();
         (lsn, record.ordinal)
     })
     .collect()

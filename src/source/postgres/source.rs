@@ -225,7 +225,7 @@ impl Source for PostgresSource {
     }
 
     async fn retention(&mut self, stored: &Lineage, position: &Position) -> Result<Verdict> {
-        let Position::Postgres(lsn) = position;
+        let lsn = position.lsn()?;
         let slot = self.slot.clone();
         self.sql().await?;
         let mut connection = self.replication().await?;
@@ -239,7 +239,7 @@ impl Source for PostgresSource {
         if let Some(warning) = observed.slot.as_ref().and_then(retention::warning) {
             tracing::warn!("{warning}");
         }
-        Ok(retention::verdict(stored, *lsn, &observed))
+        Ok(retention::verdict(stored, lsn, &observed))
     }
 
     async fn prepare(&mut self, state: &State) -> Result<Position> {
@@ -380,8 +380,8 @@ impl Source for PostgresSource {
         confirmed: watch::Receiver<Option<Position>>,
         stop: watch::Receiver<bool>,
     ) -> Result<StreamEnd> {
-        let Position::Postgres(from) = from;
-        let until = until.map(|Position::Postgres(lsn)| lsn);
+        let from = from.lsn()?;
+        let until = until.map(|until| until.lsn()).transpose()?;
         if until.is_some_and(|until| from >= until) {
             return Ok(StreamEnd::Reached);
         }

@@ -281,7 +281,7 @@ impl Stream<'_> {
         let confirmed = match &*self.confirmed.borrow() {
             Some(Position::Postgres(lsn)) => *lsn,
             // Zero is "invalid" to the server: the slot stays where it is.
-            None => Lsn(0),
+            _ => Lsn(0),
         };
         self.progress.confirmed_bytes.set(confirmed.0);
         let received = self.decoder.frontier.max(confirmed);

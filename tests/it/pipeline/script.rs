@@ -45,7 +45,7 @@ pub fn at(lsn: u64) -> Position {
 }
 
 fn number(position: &Position) -> u64 {
-    let Position::Postgres(lsn) = position;
+    let lsn = position.lsn().unwrap();
     lsn.0
 }
 
