@@ -197,7 +197,7 @@ mod tests {
         }
         for gtids in [&format!("{A}:1-5"), "0-1-5"] {
             let position: BinlogPosition = gtids.parse().unwrap();
-            assert_eq!((position.file.is_empty(), position.to_string().as_str()), (true, &gtids[..]));
+            assert_eq!((position.file.is_empty(), position.to_string().as_str()), (true, gtids));
         }
         for wrong in
             ["", "binlog.000042", "binlog.000042:", "binlog:4", "b.1:-4", "b.1:4/", "b.1:4/x", "16/B374D848", ":4"]
