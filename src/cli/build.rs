@@ -14,12 +14,12 @@ use crate::offset::{MemoryStore, OffsetStore, RocksStore};
 use crate::pipeline::{self, Options, Pipeline, SinkSpec};
 use crate::source::Source;
 use crate::source::postgres::conninfo::ConnInfo;
-use crate::source::postgres::tables::Selection;
+use crate::source::tables::Selection;
 use crate::source::postgres::{self, PostgresSource};
 
 /// Connects to nothing yet. Errors: `Config`.
 pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
-    let selection = Selection::new(&config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)?;
+    let selection = Selection::new(&crate::source::postgres::NAMES, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)?;
     Ok(Box::new(PostgresSource::new(postgres::Settings {
         conninfo: ConnInfo::from_process(config.url.expose())?,
         selection,

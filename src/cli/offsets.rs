@@ -197,6 +197,7 @@ fn reset(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::offset::Continuity;
     use crate::record::{Lineage, Lsn};
     use crate::source::Gap;
 
@@ -234,7 +235,7 @@ mod tests {
         let table = as_table(Path::new("/state"), &checkpoint(), &answer, None);
         let expected = "\
 store       /state
-lineage     postgres system 7, timeline 1, database \"shop\", slot \"walbrook\"
+lineage     postgres system 7, timeline 1, database \"shop\", stream \"walbrook\"
 sink audit  0/10  (changes.ndjson 10)
 sink eyes   its snapshot is not complete  (2 bytes)
 state       1 entries, 6 bytes
@@ -253,7 +254,7 @@ retention   lost: slot dropped; missing from 0/10 to 0/20 (16 bytes)
         assert!(set(dir.path(), "audit", at(1)).is_err());
         assert!(!dir.path().join("offsets").exists(), "a store was made");
         let mut store = RocksStore::open(dir.path()).unwrap();
-        store.bind(&lineage()).unwrap();
+        store.bind(&lineage(), Continuity::Unproven).unwrap();
         store.set("audit", &SinkOffset { position: Some(at(16)), token: Some(b"t".to_vec()) }).unwrap();
         assert!(set(dir.path(), "audit", at(1)).is_err(), "while another holds it");
         drop(store);

@@ -1,6 +1,6 @@
 //! An offset store that forgets with the process: `tail` without a state directory, and the model for tests.
 
-use super::{Checkpoint, OffsetStore, OffsetUpdate, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
 use crate::error::Result;
 use crate::record::{Lineage, SinkOffset};
 
@@ -12,8 +12,8 @@ impl OffsetStore for MemoryStore {
         Ok(self.0.clone())
     }
 
-    fn bind(&mut self, lineage: &Lineage) -> Result<()> {
-        rules::may_bind(self.0.lineage.as_ref(), lineage)?;
+    fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
+        rules::may_bind(self.0.lineage.as_ref(), lineage, continuity)?;
         self.0.lineage = Some(lineage.clone());
         Ok(())
     }

@@ -43,13 +43,24 @@ impl OffsetUpdate {
     }
 }
 
+/// What is known of a server when a store is bound to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    /// Nothing: it must be the one the store knows.
+    Unproven,
+    /// The source has held the stored positions against it and found them covered: its log is the one they are of,
+    /// whichever server it is. (Transactions with global identifiers are the same on every server of a topology.)
+    Proven,
+}
+
 pub trait OffsetStore: Send {
     /// Errors: `Config`, naming the key, when a value is corrupt.
     fn load(&self) -> Result<Checkpoint>;
 
     /// Binds a new store to a lineage; on a bound one it must be the same but for the timeline, which a proven
-    /// failover moves forward. Errors: `Lost` when it is another server, database or stream.
-    fn bind(&mut self, lineage: &Lineage) -> Result<()>;
+    /// failover moves forward, and but for the server where continuity with it is proven. Errors: `Lost` when it is
+    /// another server, database or stream.
+    fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()>;
 
     /// Stores one step, synced. Errors: `Bug` when a position goes back or the store is not bound; `Transient` when it
     /// cannot be written now (no space). After an error nothing or all of the step is stored; the same step may be

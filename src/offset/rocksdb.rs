@@ -30,7 +30,7 @@ use rocksdb::{
 };
 
 use super::codec::{self, FORMAT_VERSION, corrupt, seal, unseal};
-use super::{Checkpoint, OffsetStore, OffsetUpdate, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
 use crate::error::{Context, Error, Result};
 use crate::record::{Lineage, SinkOffset};
 
@@ -197,9 +197,9 @@ impl OffsetStore for RocksStore {
         Ok(read(self.db()?, &self.folder)?.0)
     }
 
-    fn bind(&mut self, lineage: &Lineage) -> Result<()> {
+    fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
         self.reopen()?;
-        rules::may_bind(self.lineage.as_ref(), lineage)?;
+        rules::may_bind(self.lineage.as_ref(), lineage, continuity)?;
         if self.lineage.as_ref() == Some(lineage) {
             return Ok(());
         }

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::OffsetUpdate;
+use super::{Continuity, OffsetUpdate};
 use crate::error::{Error, Result};
 use crate::record::{Lineage, SinkOffset};
 
-/// A bound store stays with its server, database and stream; its timeline only moves forward.
-pub(super) fn may_bind(stored: Option<&Lineage>, offered: &Lineage) -> Result<()> {
+/// A bound store stays with its kind, database and stream, and with its server unless another one was proven to hold the
+/// same log; its timeline only moves forward.
+pub(super) fn may_bind(stored: Option<&Lineage>, offered: &Lineage, continuity: Continuity) -> Result<()> {
     let Some(stored) = stored else { return Ok(()) };
+    let system = match continuity {
+        Continuity::Unproven => &offered.system,
+        Continuity::Proven => &stored.system,
+    };
     let fields = [
         ("kind", &stored.kind, &offered.kind),
-        ("system", &stored.system, &offered.system),
+        ("system", &stored.system, system),
         ("database", &stored.database, &offered.database),
         ("stream", &stored.stream, &offered.stream),
     ];

@@ -14,7 +14,7 @@ use super::warm_start::{Begin, LostPolicy, Plan, SnapshotMode, StartAt, plan};
 use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
 use crate::flow::{Budget, Outlet, Phase, Progress};
-use crate::offset::{Checkpoint, OffsetStore, OffsetUpdate};
+use crate::offset::{Checkpoint, Continuity, OffsetStore, OffsetUpdate};
 use crate::record::{Lineage, Position, SinkOffset};
 use crate::sink::Sink;
 use crate::source::{Source, StreamEnd, Verdict};
@@ -291,7 +291,8 @@ impl Pipeline {
 
     fn bind(&self, lineage: &Lineage, plan: &Plan, offsets: &[SinkOffset]) -> Result<()> {
         let mut store = lock(&self.store);
-        store.bind(lineage)?;
+        // What is needed of the server was proven before; where nothing is, nothing was.
+        store.bind(lineage, if plan.needed.is_some() { Continuity::Proven } else { Continuity::Unproven })?;
         store.retain_sinks(&|name| self.sinks.iter().any(|spec| spec.name == name))?;
         let begins = self.sinks.iter().zip(&plan.begin).zip(offsets);
         let begins = begins.filter(|((_, begin), _)| !matches!(begin, Begin::Resume(_)));

@@ -271,9 +271,11 @@ impl Batch {
         self.heads[first.min(self.heads.len())..].iter().map(|head| self.record(head))
     }
 
-    /// Index of the first record that a stream resuming at `position` still needs.
+    /// Index of the first record that a stream resuming at `position` still needs. Those behind it may include covered
+    /// ones: two servers of one topology need not have logged their transactions in the same order, so that what is
+    /// covered need not be a prefix, and is not searched as one.
     pub fn first_uncovered(&self, position: &Position) -> usize {
-        let txn = self.txns.partition_point(|txn| position.covers(&txn.commit));
+        let txn = self.txns.iter().position(|txn| !position.covers(&txn.commit)).unwrap_or(self.txns.len());
         self.heads.partition_point(|head| (head.txn as usize) < txn)
     }
 

@@ -136,21 +136,32 @@ impl FromStr for Position {
 /// Whose log a position belongs to; stored beside every position and compared at every warm start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// The kind of source: `postgres`.
+    /// The kind of source, as it calls itself.
     pub kind: String,
-    /// The server's identity: Postgres' system identifier.
+    /// The server's identity: Postgres' system identifier, MySQL's `server_uuid`.
     pub system: String,
-    /// The branch of its history: Postgres' timeline.
+    /// The branch of its history: Postgres' timeline. Empty where there is no such thing.
     pub timeline: String,
+    /// Empty where the log is of all databases.
     pub database: String,
-    /// The stream within it: the replication slot.
+    /// The stream within it: the replication slot. Empty where the server keeps nothing for a stream.
     pub stream: String,
 }
 
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Lineage { kind, system, timeline, database, stream } = self;
-        write!(f, "{kind} system {system}, timeline {timeline}, database {database:?}, slot {stream:?}")
+        write!(f, "{kind} system {system}")?;
+        if !timeline.is_empty() {
+            write!(f, ", timeline {timeline}")?;
+        }
+        if !database.is_empty() {
+            write!(f, ", database {database:?}")?;
+        }
+        if !stream.is_empty() {
+            write!(f, ", stream {stream:?}")?;
+        }
+        Ok(())
     }
 }
 

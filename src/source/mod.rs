@@ -8,6 +8,7 @@
 
 pub mod postgres;
 mod retention;
+pub mod tables;
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use walbrook::error::{Class, Error, Result};
-use walbrook::offset::{Checkpoint, MemoryStore, OffsetStore, OffsetUpdate, RocksStore};
+use walbrook::offset::{Checkpoint, Continuity, MemoryStore, OffsetStore, OffsetUpdate, RocksStore};
 use walbrook::record::{Lineage, Lsn, Position, SinkOffset, StateEntry};
 
 use crate::child;
@@ -58,7 +58,7 @@ fn refused(opened: Result<RocksStore>) -> Error {
 
 fn bound(dir: &Path) -> RocksStore {
     let mut store = open(dir);
-    store.bind(&lineage()).unwrap();
+    store.bind(&lineage(), Continuity::Unproven).unwrap();
     store
 }
 
@@ -81,8 +81,8 @@ fn conforms<S: OffsetStore>(mut store: S, again: impl Fn(S) -> S) {
     assert_eq!(store.commit(&sinks(&[("a", at(1))])).unwrap_err().class(), Class::Bug, "not bound");
     assert_eq!(store.set("a", &at(1)).unwrap_err().class(), Class::Config, "not bound");
 
-    store.bind(&lineage()).unwrap();
-    store.bind(&lineage()).unwrap();
+    store.bind(&lineage(), Continuity::Unproven).unwrap();
+    store.bind(&lineage(), Continuity::Unproven).unwrap();
     store.commit(&sinks(&[("a", at(5)), ("b", SinkOffset::default())])).unwrap();
     store.commit(&state(&[("chunk/1", Some("done")), ("chunk/2", Some("half"))])).unwrap();
     store.commit(&OffsetUpdate::default()).unwrap();
@@ -127,12 +127,21 @@ fn conforms<S: OffsetStore>(mut store: S, again: impl Fn(S) -> S) {
         ("stream", Lineage { stream: "other".into(), ..lineage() }),
         ("timeline", Lineage { timeline: "2".into(), ..lineage() }),
     ] {
-        let error = store.bind(&other).unwrap_err();
+        let error = store.bind(&other, Continuity::Unproven).unwrap_err();
         assert_eq!(error.class(), Class::Lost);
         assert!(error.to_string().contains(field) && error.remedy_text().is_some(), "{error:?}");
     }
+    // Proven continuity is about the server alone.
+    for other in [Lineage { kind: "mysql".into(), ..lineage() }, Lineage { stream: "other".into(), ..lineage() }] {
+        assert!(store.bind(&other, Continuity::Proven).is_err());
+    }
+    let elsewhere = Lineage { system: "1".into(), ..lineage() };
+    store.bind(&elsewhere, Continuity::Proven).unwrap();
+    let mut store = again(store);
+    assert_eq!(store.load().unwrap().lineage, Some(elsewhere));
+    store.bind(&lineage(), Continuity::Proven).unwrap();
     let promoted = Lineage { timeline: "10".into(), ..lineage() };
-    store.bind(&promoted).unwrap();
+    store.bind(&promoted, Continuity::Unproven).unwrap();
     let mut store = again(store);
     assert_eq!(store.load().unwrap().lineage, Some(promoted));
 
@@ -143,7 +152,7 @@ fn conforms<S: OffsetStore>(mut store: S, again: impl Fn(S) -> S) {
     store.reset().unwrap();
     let mut store = again(store);
     assert_eq!(store.load().unwrap(), Checkpoint::default());
-    store.bind(&Lineage { system: "1".into(), ..lineage() }).unwrap();
+    store.bind(&Lineage { system: "1".into(), ..lineage() }, Continuity::Unproven).unwrap();
 }
 
 #[test]
@@ -232,7 +241,7 @@ proptest! {
                 }
                 Step::Reset => {
                     store.reset().unwrap();
-                    store.bind(&lineage()).unwrap();
+                    store.bind(&lineage(), Continuity::Unproven).unwrap();
                     model = Checkpoint { lineage: Some(lineage()), ..Checkpoint::default() };
                 }
             }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::error::Finding;
 use crate::flow::BatchWriter;
-use crate::offset::MemoryStore;
+use crate::offset::{Continuity, MemoryStore};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
 use crate::source::{Gap, State};
@@ -131,8 +131,8 @@ impl OffsetStore for Shared {
     fn load(&self) -> Result<Checkpoint> {
         self.0.lock().unwrap().load()
     }
-    fn bind(&mut self, lineage: &Lineage) -> Result<()> {
-        self.0.lock().unwrap().bind(lineage)
+    fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
+        self.0.lock().unwrap().bind(lineage, continuity)
     }
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()> {
         self.0.lock().unwrap().commit(update)

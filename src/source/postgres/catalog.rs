@@ -13,10 +13,11 @@ use tokio_postgres::{Client, Row};
 
 use super::error;
 use super::quote::qualified;
-use super::tables::{Selection, Unmatched};
+
 use super::types::{ColumnType, TypeCache};
 use crate::error::{Error, Result};
 use crate::record::Identity;
+use crate::source::tables::{Selection, settle};
 
 /// The first version that publishes a partitioned table's changes as its own.
 const VIA_ROOT_SINCE: u32 = 130_000;
@@ -289,19 +290,6 @@ impl Catalog {
     }
 }
 
-/// A wrong name is an error; a pattern may wait for what it is to match.
-fn settle(unmatched: Vec<Unmatched>, warnings: &mut Vec<String>) -> Result<()> {
-    let (wrong, waiting): (Vec<_>, Vec<_>) = unmatched.into_iter().partition(|unmatched| unmatched.literal);
-    warnings.extend(waiting.iter().map(Unmatched::to_string));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let text = wrong.iter().map(Unmatched::to_string).collect::<Vec<_>>().join("; ");
-    Err(Error::config(text).remedy(
-        "names are compared as the server stores them, upper and lower case included; `walbrook discover` lists them",
-    ))
-}
-
 struct Wanted {
     /// Indexes into the relations.
     tables: Vec<usize>,
@@ -528,7 +516,7 @@ mod tests {
     }
 
     fn chosen(relations: &[Relation], tables: &str, exclude: &str, version: u32) -> Result<Vec<String>> {
-        let selection = Selection::new(&[tables], &[exclude], &[], &[]).unwrap();
+        let selection = Selection::new(&crate::source::postgres::NAMES, &[tables], &[exclude], &[], &[]).unwrap();
         let wanted = choose(relations, &selection, version)?;
         Ok(wanted.tables.into_iter().map(|at| relations[at].name.clone()).collect())
     }

@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use super::catalog::{Catalog, Generated, Kind, Table};
 use super::sql::Sql;
-use super::tables::Selection;
 use super::types::TypeCache;
 use crate::error::Result;
 use crate::record::Identity;
+use crate::source::tables::Selection;
 
 /// Lists what the selection matches; columns are listed whether they are selected or not.
 ///

@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use super::catalog::{self, Details, Table};
-use super::tables::Selection;
 use super::types::{Shape, TypeCache};
 use crate::error::{Context, Error, Result};
 use crate::record::{Column, Identity, StateEntry, TableSchema};
 use crate::source::State;
+use crate::source::tables::Selection;
 use crate::wire::pg::pgoutput::{self, TupleShape};
 
 /// The start of every key of stored shapes; the relation's oid in decimal follows.

@@ -28,12 +28,12 @@ use super::slot::{self, CreateSlot, Created, SlotState};
 use super::snapshot::{self, Point, Progress, Snapshot};
 use super::sql::Sql;
 use super::stream::Stream;
-use super::tables::Selection;
 use super::types::TypeCache;
 use crate::error::{Error, Finding, Result};
 use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
+use crate::source::tables::Selection;
 use crate::source::{Source, State, StreamEnd, Verdict};
 
 /// `messages` is an option of pgoutput since 14.

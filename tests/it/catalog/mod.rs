@@ -8,7 +8,7 @@ use walbrook::source::postgres::catalog::{Catalog, Table};
 use walbrook::source::postgres::conninfo::ConnInfo;
 use walbrook::source::postgres::publication::{Ownership, Prepared, prepare};
 use walbrook::source::postgres::sql::Sql;
-use walbrook::source::postgres::tables::Selection;
+use walbrook::source::tables::Selection;
 use walbrook::source::postgres::types::TypeCache;
 
 use crate::support::Database;
@@ -18,7 +18,7 @@ async fn connect(url: &str) -> Sql {
 }
 
 async fn load(sql: &Sql, tables: &str) -> Result<Catalog> {
-    let selection = Selection::new(&[tables], &[], &[], &[]).unwrap();
+    let selection = Selection::new(&walbrook::source::postgres::NAMES, &[tables], &[], &[], &[]).unwrap();
     Catalog::load(sql.client(), sql.server_version_num(), &selection, &mut TypeCache::default()).await
 }
 

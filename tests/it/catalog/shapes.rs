@@ -4,7 +4,7 @@ use walbrook::record::{DataType, Identity};
 use walbrook::source::postgres::catalog::Generated;
 use walbrook::source::postgres::publication::Publication;
 use walbrook::source::postgres::relation::{RelationCache, Seen, Standing, StoredRelation};
-use walbrook::source::postgres::tables::Selection;
+use walbrook::source::tables::Selection;
 use walbrook::source::postgres::types::{self, ColumnType, Shape, TypeCache};
 use walbrook::wire::pg::pgoutput::{self, Message};
 

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use walbrook::error::{Class, Error, Finding, Result};
 use walbrook::flow::{BatchWriter, Outlet};
-use walbrook::offset::{Checkpoint, MemoryStore, OffsetStore, OffsetUpdate};
+use walbrook::offset::{Checkpoint, Continuity, MemoryStore, OffsetStore, OffsetUpdate};
 use walbrook::record::{
     Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, TableSchema, Txn, Value,
 };
@@ -551,8 +551,8 @@ impl OffsetStore for SharedStore {
     fn load(&self) -> Result<Checkpoint> {
         self.inner.lock().unwrap().load()
     }
-    fn bind(&mut self, lineage: &Lineage) -> Result<()> {
-        self.inner.lock().unwrap().bind(lineage)
+    fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
+        self.inner.lock().unwrap().bind(lineage, continuity)
     }
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()> {
         self.inner.lock().unwrap().commit(update)?;

@@ -14,10 +14,10 @@ use super::conninfo::ConnInfo;
 use super::publication::Publication;
 use super::slot::{self, SlotState};
 use super::sql::Sql;
-use super::tables::Selection;
 use super::types::TypeCache;
 use super::{quote, retention};
 use crate::error::{Error, Finding, Result};
+use crate::source::tables::Selection;
 
 /// What the configuration asks of the server.
 #[derive(Clone, Copy, Debug)]

@@ -294,7 +294,7 @@ fn encoding(facts: &Facts) -> Finding {
 mod tests {
     use super::*;
     use crate::error::Level;
-    use crate::source::postgres::tables::Selection;
+    use crate::source::tables::Selection;
 
     fn facts(settings: &[(&str, &str)]) -> Facts {
         let defaults = [

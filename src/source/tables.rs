@@ -1,14 +1,27 @@
 //! Which tables and columns are wanted: patterns over names, and nothing else.
 //!
 //! Invariants:
-//! - A name is compared as the server stores it: no case folding, whatever its characters.
-//! - `*` stands for any run of characters and `?` for one, within one part of a name; inside double quotes both, the dot
-//!   and the comma are ordinary characters, and `""` is a quote.
+//! - A name is compared as the server compares it, which [`Names`] says: as it is stored, or whatever its case.
+//! - `*` stands for any run of characters and `?` for one, within one part of a name; inside quotes both, the dot and the
+//!   comma are ordinary characters, and a quote written twice is a quote.
 //! - An exclude wins over an include. A column pattern never selects a table.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
+
+/// How a server's names are written and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Of a table that is named alone; none where there is no such schema.
+    pub default_schema: Option<&'a str>,
+    /// Each of them quotes a name.
+    pub quotes: &'a [char],
+    /// What a table's full name is called in messages.
+    pub table_form: &'a str,
+    /// Whether the names of columns are the same in any case. (Those of tables: [`Selection::ignore_table_case`].)
+    pub ignores_column_case: bool,
+}
 
 /// One part of a pattern: `orders`, `shop_*`, `"we.ird"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +46,9 @@ impl Part {
     }
 
     /// Linear but for stars: on a mismatch the last star takes one character more, earlier ones need not be tried again.
-    fn matches(&self, name: &str) -> bool {
+    fn matches(&self, name: &str, ignores_case: bool) -> bool {
         let name: Vec<char> = name.chars().collect();
+        let same = |a: char, b: char| a == b || (ignores_case && a.to_lowercase().eq(b.to_lowercase()));
         let (mut at, mut token) = (0, 0);
         let mut star: Option<(usize, usize)> = None;
         while at < name.len() {
@@ -45,7 +59,7 @@ impl Part {
                     continue;
                 }
                 Some(Token::One) => {}
-                Some(Token::Char(c)) if *c == name[at] => {}
+                Some(Token::Char(c)) if same(*c, name[at]) => {}
                 _ => {
                     let Some((star_token, star_at)) = star else { return false };
                     star = Some((star_token, star_at + 1));
@@ -71,14 +85,22 @@ impl<const PARTS: usize> Pattern<PARTS> {
     fn is_literal(&self) -> bool {
         self.parts.iter().all(Part::is_literal)
     }
-    fn matches(&self, names: [&str; PARTS]) -> bool {
-        self.parts.iter().zip(names).all(|(part, name)| part.matches(name))
+    fn matches(&self, names: [&str; PARTS], case: Case) -> bool {
+        let ignored = [case.ignored_in_tables, case.ignored_in_tables, case.ignored_in_columns];
+        self.parts.iter().zip(names).zip(ignored).all(|((part, name), ignored)| part.matches(name, ignored))
     }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Case {
+    ignored_in_tables: bool,
+    ignored_in_columns: bool,
 }
 
 /// Which tables and columns are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
+    case: Case,
     tables: Vec<Pattern<2>>,
     exclude_tables: Vec<Pattern<2>>,
     columns: Vec<Pattern<3>>,
@@ -106,23 +128,30 @@ impl Selection {
     /// Reads the four lists; each item may itself be a list separated by commas, as on the command line. No item in
     /// `tables` means every user table; a table that `columns` does not name keeps all its columns.
     ///
-    /// - Tables: `schema.table`, `table` (in `public`), `*` (all).
-    /// - Columns: `schema.table.column`, `table.column` (in `public`).
+    /// - Tables: `schema.table`, `table` (in the default schema), `*` (all).
+    /// - Columns: `schema.table.column`, `table.column` (in the default schema).
     ///
     /// # Errors
     /// Config: a quote without its end, text behind a quoted name, an empty name, too few or too many parts.
     pub fn new<S: AsRef<str>>(
+        names: &Names<'_>,
         tables: &[S],
         exclude_tables: &[S],
         columns: &[S],
         exclude_columns: &[S],
     ) -> Result<Selection> {
         Ok(Selection {
-            tables: read("tables", tables)?,
-            exclude_tables: read("exclude_tables", exclude_tables)?,
-            columns: read("columns", columns)?,
-            exclude_columns: read("exclude_columns", exclude_columns)?,
+            case: Case { ignored_in_tables: false, ignored_in_columns: names.ignores_column_case },
+            tables: read(names, "tables", tables)?,
+            exclude_tables: read(names, "exclude_tables", exclude_tables)?,
+            columns: read(names, "columns", columns)?,
+            exclude_columns: read(names, "exclude_columns", exclude_columns)?,
         })
+    }
+
+    /// From now on the names of schemas and tables are the same in any case: what only the server can say.
+    pub fn ignore_table_case(&mut self) {
+        self.case.ignored_in_tables = true;
     }
 
     /// Whether the table is wanted as far as its name says.
@@ -132,15 +161,15 @@ impl Selection {
 
     /// Whether `tables` names it by a pattern without `*` and `?`: then it is meant, whatever kind of relation it is.
     pub fn names(&self, schema: &str, table: &str) -> bool {
-        self.tables.iter().any(|pattern| pattern.is_literal() && pattern.matches([schema, table]))
+        self.tables.iter().any(|pattern| pattern.is_literal() && pattern.matches([schema, table], self.case))
     }
 
     pub fn excludes(&self, schema: &str, table: &str) -> bool {
-        self.exclude_tables.iter().any(|pattern| pattern.matches([schema, table]))
+        self.exclude_tables.iter().any(|pattern| pattern.matches([schema, table], self.case))
     }
 
     fn includes(&self, schema: &str, table: &str) -> bool {
-        self.tables.is_empty() || self.tables.iter().any(|pattern| pattern.matches([schema, table]))
+        self.tables.is_empty() || self.tables.iter().any(|pattern| pattern.matches([schema, table], self.case))
     }
 
     /// Whether a wanted table's column is wanted.
@@ -148,12 +177,13 @@ impl Selection {
         let mut named = false;
         let mut included = false;
         for pattern in &self.columns {
-            if pattern.parts[0].matches(schema) && pattern.parts[1].matches(table) {
+            let ignored = self.case.ignored_in_tables;
+            if pattern.parts[0].matches(schema, ignored) && pattern.parts[1].matches(table, ignored) {
                 named = true;
-                included |= pattern.parts[2].matches(column);
+                included |= pattern.parts[2].matches(column, self.case.ignored_in_columns);
             }
         }
-        (!named || included) && !self.exclude_columns.iter().any(|pattern| pattern.matches([schema, table, column]))
+        (!named || included) && !self.exclude_columns.iter().any(|pattern| pattern.matches([schema, table, column], self.case))
     }
 
     /// Whether columns are selected at all.
@@ -164,7 +194,7 @@ impl Selection {
     /// The table patterns that match none of `tables` (schema, name).
     pub fn unmatched_tables<'a>(&self, tables: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<Unmatched> {
         let check = |setting, patterns: &[Pattern<2>]| {
-            unmatched(setting, patterns, |pattern| tables.clone().any(|(schema, name)| pattern.matches([schema, name])))
+            unmatched(setting, patterns, |pattern| tables.clone().any(|(schema, name)| pattern.matches([schema, name], self.case)))
         };
         [check("tables", &self.tables), check("exclude_tables", &self.exclude_tables)].concat()
     }
@@ -175,10 +205,27 @@ impl Selection {
         columns: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone,
     ) -> Vec<Unmatched> {
         let check = |setting, patterns: &[Pattern<3>]| {
-            unmatched(setting, patterns, |pattern| columns.clone().any(|(s, t, c)| pattern.matches([s, t, c])))
+            unmatched(setting, patterns, |pattern| columns.clone().any(|(s, t, c)| pattern.matches([s, t, c], self.case)))
         };
         [check("columns", &self.columns), check("exclude_columns", &self.exclude_columns)].concat()
     }
+}
+
+/// A wrong name is an error; a pattern may wait for what it is to match.
+///
+/// # Errors
+/// Config: every name that matches nothing.
+pub fn settle(unmatched: Vec<Unmatched>, warnings: &mut Vec<String>) -> Result<()> {
+    let (wrong, waiting): (Vec<_>, Vec<_>) = unmatched.into_iter().partition(|unmatched| unmatched.literal);
+    warnings.extend(waiting.iter().map(Unmatched::to_string));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let text = wrong.iter().map(Unmatched::to_string).collect::<Vec<_>>().join("; ");
+    Err(Error::config(text).remedy(
+        "names are compared as the server stores them, upper and lower case included where it tells them apart; \
+         `walbrook discover` lists them",
+    ))
 }
 
 fn unmatched<const PARTS: usize>(
@@ -193,29 +240,36 @@ fn unmatched<const PARTS: usize>(
         .collect()
 }
 
-fn read<S: AsRef<str>, const PARTS: usize>(setting: &str, items: &[S]) -> Result<Vec<Pattern<PARTS>>> {
+fn read<S: AsRef<str>, const PARTS: usize>(
+    names: &Names<'_>,
+    setting: &str,
+    items: &[S],
+) -> Result<Vec<Pattern<PARTS>>> {
     let mut patterns = Vec::new();
     for item in items {
-        for text in split(item.as_ref(), ',') {
+        for text in split(names, item.as_ref(), ',') {
             if !text.trim().is_empty() {
-                patterns.push(pattern(setting, text.trim())?);
+                patterns.push(pattern(names, setting, text.trim())?);
             }
         }
     }
     Ok(patterns)
 }
 
-fn pattern<const PARTS: usize>(setting: &str, text: &str) -> Result<Pattern<PARTS>> {
-    let shape = if PARTS == 2 { "schema.table" } else { "schema.table.column" };
+fn pattern<const PARTS: usize>(names: &Names<'_>, setting: &str, text: &str) -> Result<Pattern<PARTS>> {
+    let form = names.table_form;
+    let shape = if PARTS == 2 { form.to_owned() } else { format!("{form}.column") };
     let error = |problem: String| {
         Error::config(format!("reading {setting} {text:?}: {problem}"))
             .remedy(format!("write it as {shape}, with * for any characters and double quotes around odd names"))
     };
-    let mut parts = split(text, '.').into_iter().map(|text| part(text).map_err(error)).collect::<Result<Vec<_>>>()?;
+    let parts = split(names, text, '.').into_iter().map(|text| part(names, text).map_err(error));
+    let mut parts = parts.collect::<Result<Vec<_>>>()?;
     if PARTS == 2 && parts == [Part::any()] {
         parts.push(Part::any());
     } else if parts.len() + 1 == PARTS {
-        parts.insert(0, Part("public".chars().map(Token::Char).collect()));
+        let schema = names.default_schema.ok_or_else(|| error(format!("{} of {shape} is missing", first(form))))?;
+        parts.insert(0, Part(schema.chars().map(Token::Char).collect()));
     }
     let count = parts.len();
     match parts.try_into() {
@@ -224,19 +278,28 @@ fn pattern<const PARTS: usize>(setting: &str, text: &str) -> Result<Pattern<PART
     }
 }
 
-/// Splits at a character outside double quotes.
-fn split(text: &str, at: char) -> Vec<&str> {
-    let mut quoted = false;
+fn first(form: &str) -> &str {
+    form.split('.').next().unwrap_or(form)
+}
+
+/// Splits at a character outside quotes.
+fn split<'t>(names: &Names<'_>, text: &'t str, at: char) -> Vec<&'t str> {
+    let mut quoted = None;
     text.split(|c: char| {
-        quoted ^= c == '"';
-        c == at && !quoted
+        match quoted {
+            None if names.quotes.contains(&c) => quoted = Some(c),
+            Some(quote) if quote == c => quoted = None,
+            _ => {}
+        }
+        c == at && quoted.is_none()
     })
     .collect()
 }
 
-fn part(text: &str) -> Result<Part, String> {
-    let tokens: Vec<Token> = match text.strip_prefix('"') {
-        None if text.contains('"') => return Err("a quote stands inside a name".into()),
+fn part(names: &Names<'_>, text: &str) -> Result<Part, String> {
+    let quote = text.chars().next().filter(|c| names.quotes.contains(c));
+    let tokens: Vec<Token> = match quote {
+        None if text.contains(names.quotes) => return Err("a quote stands inside a name".into()),
         None => text
             .chars()
             .map(|c| match c {
@@ -245,13 +308,14 @@ fn part(text: &str) -> Result<Part, String> {
                 c => Token::Char(c),
             })
             .collect(),
-        Some(inner) => {
-            let inner = inner.strip_suffix('"').ok_or("a quote has no end")?;
-            let name = inner.replace("\"\"", "\u{0}");
-            if name.contains('"') {
+        Some(quote) => {
+            let inner = &text[quote.len_utf8()..];
+            let inner = inner.strip_suffix(quote).ok_or("a quote has no end")?;
+            let name = inner.replace(&format!("{quote}{quote}"), "\u{0}");
+            if name.contains(quote) {
                 return Err("a quoted name ends before its part does".into());
             }
-            name.chars().map(|c| Token::Char(if c == '\u{0}' { '"' } else { c })).collect()
+            name.chars().map(|c| Token::Char(if c == '\u{0}' { quote } else { c })).collect()
         }
     };
     if tokens.is_empty() { Err("a name is empty".into()) } else { Ok(Part(tokens)) }
@@ -262,8 +326,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NAMES: Names<'static> = Names {
+        default_schema: Some("public"),
+        quotes: &['"'],
+        table_form: "schema.table",
+        ignores_column_case: false,
+    };
+
     fn tables(include: &str, exclude: &str) -> Selection {
-        Selection::new(&[include], &[exclude], &[], &[]).unwrap()
+        Selection::new(&NAMES, &[include], &[exclude], &[], &[]).unwrap()
     }
 
     #[test]
@@ -308,17 +379,17 @@ mod tests {
             (".a", "empty"),
             ("\"\".a", "empty"),
         ] {
-            let error = Selection::new(&[text], &[], &[], &[]).unwrap_err();
+            let error = Selection::new(&NAMES, &[text], &[], &[], &[]).unwrap_err();
             assert_eq!(error.class(), crate::error::Class::Config);
             assert!(error.to_string().contains(problem), "{text}: {error}");
         }
-        assert!(Selection::new(&[], &[], &["orders"], &[]).is_err());
+        assert!(Selection::new(&NAMES, &[], &[], &["orders"], &[]).is_err());
     }
 
     #[test]
     fn columns() {
         let some =
-            Selection::new(&[], &[], &["public.users.id,users.n*"], &["*.*.password", "public.users.nick"]).unwrap();
+            Selection::new(&NAMES, &[], &[], &["public.users.id,users.n*"], &["*.*.password", "public.users.nick"]).unwrap();
         let keeps = |table, column| some.keeps("public", table, column);
         assert!(keeps("users", "id") && keeps("users", "name"));
         assert!(!keeps("users", "nick") && !keeps("users", "email") && !keeps("users", "password"));
@@ -327,7 +398,7 @@ mod tests {
 
     #[test]
     fn patterns_that_match_nothing_are_named() {
-        let some = Selection::new(&["public.orders,shop.*"], &["public.old"], &["a.b.c"], &["*.*.pw"]).unwrap();
+        let some = Selection::new(&NAMES, &["public.orders,shop.*"], &["public.old"], &["a.b.c"], &["*.*.pw"]).unwrap();
         let found = some.unmatched_tables([("public", "orders")].into_iter());
         assert_eq!(
             found.iter().map(|u| (u.setting, u.pattern.as_str(), u.literal)).collect::<Vec<_>>(),
@@ -337,6 +408,18 @@ mod tests {
         let found = some.unmatched_columns([("a", "b", "c")].into_iter());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].pattern, "*.*.pw");
+    }
+
+    #[test]
+    fn a_server_says_what_case_and_quotes_mean() {
+        let names = Names { default_schema: None, quotes: &['"', '`'], table_form: "database.table", ignores_column_case: true };
+        let mut some = Selection::new(&names, &["shop.`A.b`,\"x`\".*"], &[], &["shop.`A.b`.Id"], &[]).unwrap();
+        assert!(some.wants("shop", "A.b") && !some.wants("SHOP", "a.B") && some.wants("x`", "y"));
+        assert!(some.keeps("shop", "A.b", "iD") && !some.keeps("shop", "A.b", "x"));
+        some.ignore_table_case();
+        assert!(some.wants("SHOP", "a.B") && some.keeps("SHOP", "a.B", "id") && some.names("Shop", "a.b"));
+        let error = Selection::new(&names, &["orders"], &[], &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("database of database.table is missing"), "{error}");
     }
 
     /// The obvious recursive matcher.
@@ -354,7 +437,7 @@ mod tests {
         #[test]
         fn matching_agrees_with_the_obvious_matcher(pattern in "[ab*?]{1,8}", name in "[ab]{0,10}") {
             let (p, n): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-            prop_assert_eq!(part(&pattern).unwrap().matches(&name), model(&p, &n));
+            prop_assert_eq!(part(&NAMES, &pattern).unwrap().matches(&name, false), model(&p, &n));
         }
 
         #[test]
@@ -367,7 +450,7 @@ mod tests {
 
         #[test]
         fn never_panics(text in ".*") {
-            let _ = Selection::new(&[&text], &[], &[&text], &[]);
+            let _ = Selection::new(&NAMES, &[&text], &[], &[&text], &[]);
         }
     }
 }
