@@ -25,8 +25,8 @@ stored by then comes again at the next start.";
 #[command(
     name = "walbrook",
     version,
-    about = "Streams every row and every change of a Postgres database, in order, to files and pipes",
-    long_about = "Streams every row and every change of a Postgres database, in order, to files and pipes.\n\n\
+    about = "Streams every row and every change of a Postgres, MySQL or MariaDB database, in order, to files and pipes",
+    long_about = "Streams every row and every change of a Postgres, MySQL or MariaDB database, in order, to files and pipes.\n\n\
                   `walbrook tail URL` shows a database's rows and then its changes on stdout and leaves nothing behind. \
                   `walbrook run` does it for good: positions are stored, and after any crash the stream goes on where it was.",
     after_help = EXIT_CODES,
@@ -71,7 +71,7 @@ pub enum Command {
     /// Proves every prerequisite of the source and the sinks, all at once, with what mends each
     #[command(after_long_help = CHECK_HELP)]
     Check(CheckArgs),
-    /// Tables, columns, types, keys, replica identity, row estimates and sizes, as JSON
+    /// Tables, columns, types, keys, row estimates and sizes, as JSON
     #[command(after_long_help = DISCOVER_HELP)]
     Discover(DiscoverArgs),
     /// The JSON Schema of the configuration file
@@ -84,11 +84,12 @@ pub enum Command {
 
 const TAIL_HELP: &str = "\
 What stays on the server:
-  Without --state-dir nothing: the slot is temporary and the publication is dropped at the
-  end, also on Ctrl-C. (After a SIGKILL the publication stays; a slot never does.)
-  With --state-dir slot and publication stay, both called walbrook unless named; positions
-  are stored, and the next run goes on where this one ended. A slot holds the server's log
-  back: drop it when it is no longer wanted.
+  On MySQL and MariaDB nothing. With --state-dir positions are stored, and the next run goes
+  on where this one ended, as long as the server keeps its binary logs (walbrook check).
+  On Postgres, without --state-dir nothing: the slot is temporary and the publication is
+  dropped at the end, also on Ctrl-C. (After a SIGKILL the publication stays; a slot never
+  does.) With --state-dir slot and publication stay, both called walbrook unless named. A
+  slot holds the server's log back: drop it when it is no longer wanted.
   --slot needs --state-dir: a permanent slot without stored positions would only fill the
   server's disk.
   --publication alone uses one that exists, for users who may not create one; it is not
@@ -103,6 +104,8 @@ Examples:
   walbrook tail \"$DATABASE_URL\" --snapshot never --until current --output changes.ndjson
   walbrook tail \"$DATABASE_URL\" --state-dir ./state --slot audit --publication audit
   PGHOST=db PGUSER=app PGDATABASE=shop walbrook tail postgres://
+  walbrook tail mysql://app:secret@localhost/ --tables 'shop.*'
+  walbrook tail 'mariadb://app@db1,db2/?ssl-mode=VERIFY_IDENTITY' --state-dir ./state
 
 Exit codes and signals: walbrook --help";
 
@@ -130,6 +133,7 @@ Changes nothing on the server or at the sinks. Exits 0 when every prerequisite h
 
 Examples:
   walbrook check postgres://app@localhost/shop --tables 'public.*'
+  walbrook check mysql://app@localhost/ --tables 'shop.*'
   walbrook check --config walbrook.yaml --json
 
 Exit codes and signals: walbrook --help";
@@ -159,6 +163,8 @@ Examples:
 const SET_HELP: &str = "\
 Example:
   walbrook offsets set --state-dir ./state --sink audit 16/B374D848
+  walbrook offsets set --state-dir ./state --sink audit binlog.000042:1234
+  walbrook offsets set --state-dir ./state --sink audit 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23
 
 Exit codes and signals: walbrook --help";
 
@@ -172,7 +178,7 @@ Exit codes and signals: walbrook --help";
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What to stream")]
 pub struct Selection {
-    /// Tables to stream: names or globs of schema.table, with commas [default: every user table]
+    /// Tables to stream: names or globs of schema.table (MySQL: database.table), with commas [default: every user table]
     #[arg(long, value_name = "GLOBS", action = ArgAction::Append)]
     pub tables: Vec<String>,
     /// Tables not to stream, though --tables names them
@@ -188,8 +194,9 @@ pub struct Selection {
 
 #[derive(Debug, Args)]
 pub struct TailArgs {
-    /// The database: postgres://user:pass@host:port/db?sslmode=… or libpq's keywords 'host=… dbname=…'. What is absent
-    /// comes from the PG* variables and the password file: `postgres://` alone takes everything from there
+    /// The database: mysql://user:pass@host:port/?ssl-mode=…, mariadb://…, postgres://user:pass@host:port/db?sslmode=… or
+    /// libpq's keywords 'host=… dbname=…'. What is absent of Postgres' comes from the PG* variables and the password file:
+    /// `postgres://` alone takes everything from there
     #[arg(value_name = "URL", env = "WALBROOK_SOURCE__URL", hide_env_values = true)]
     pub url: String,
     #[command(flatten)]
@@ -202,8 +209,8 @@ pub struct TailArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub snapshot_workers: Option<u16>,
     /// Stop, with exit code 0, when everything committed up to the server's position at the start (current), or up to
-    /// an LSN such as 16/B374D848, is delivered
-    #[arg(long, value_name = "current|LSN", value_parser = until)]
+    /// a position, is delivered: an LSN such as 16/B374D848; on MySQL FILE:OFFSET or a GTID set
+    #[arg(long, value_name = "current|POSITION", value_parser = until)]
     pub until: Option<Until>,
     /// Stop, with exit code 0, after this many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -219,16 +226,19 @@ pub struct TailArgs {
     #[arg(short, long, value_name = "-|FILE|null", default_value = "-", help_heading = "Output")]
     pub output: Output,
 
-    /// Keeps positions here, with a permanent slot and publication: run it again and it goes on
+    /// Keeps positions here (Postgres: with a permanent slot and publication): run it again and it goes on
     #[arg(long, value_name = "DIR", help_heading = "To go on later")]
     pub state_dir: Option<PathBuf>,
-    /// The permanent replication slot [default: walbrook]
+    /// Postgres: the permanent replication slot [default: walbrook]
     #[arg(long, value_name = "NAME", requires = "state_dir", help_heading = "To go on later")]
     pub slot: Option<String>,
-    /// The publication: with --state-dir it is created when absent [default: walbrook], without it must exist
+    /// Postgres: the publication: with --state-dir it is created when absent [default: walbrook], without it must exist
     /// [default: a temporary one]
     #[arg(long, value_name = "NAME", help_heading = "To go on later")]
     pub publication: Option<String>,
+    /// MySQL: the number under which the log is asked for; nobody else of the server may have it [default: a free one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub server_id: Option<u32>,
     /// When the server no longer holds the log from the stored position on: stop with exit code 3, or start over
     #[arg(
         long,
@@ -305,10 +315,10 @@ pub struct CheckArgs {
     pub target: TargetArgs,
     #[command(flatten)]
     pub selection: Selection,
-    /// The slot that is going to be used, with a URL
+    /// Postgres: the slot that is going to be used, with a URL
     #[arg(long, value_name = "NAME", requires = "url")]
     pub slot: Option<String>,
-    /// The publication that is going to be used, with a URL
+    /// Postgres: the publication that is going to be used, with a URL
     #[arg(long, value_name = "NAME", requires = "url")]
     pub publication: Option<String>,
     /// One JSON document instead of lines
@@ -349,13 +359,13 @@ pub enum OffsetsCommand {
         /// The sink, as `offsets show` names it
         #[arg(long, value_name = "NAME")]
         sink: String,
-        /// The position to resume at, such as 16/B374D848
-        #[arg(value_name = "LSN", value_parser = position)]
+        /// The position to resume at: an LSN such as 16/B374D848; on MySQL FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS
+        #[arg(value_name = "POSITION", value_parser = position)]
         position: Position,
     },
     /// Forgets everything: the next start is a cold one, with a snapshot; refused while walbrook runs on the store
     ///
-    /// Slot and publication on the server stay as they are.
+    /// What is on the server (Postgres: slot and publication) stays as it is.
     #[command(after_long_help = RESET_HELP)]
     Reset {
         #[command(flatten)]
@@ -399,7 +409,9 @@ mod tests {
         assert!(parse(&["--slot", "a", "--state-dir", "d"]).is_ok());
         assert!(parse(&["--publication", "a"]).is_ok());
         assert!(parse(&["--until", "soon"]).is_err());
-        assert!(parse(&["--until", "0/10"]).is_ok());
+        for position in ["0/10", "binlog.000042:4", "0-1-5", "b.1:4/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23"] {
+            assert!(parse(&["--until", position]).is_ok());
+        }
         assert!(parse(&["--snapshot-workers", "0"]).is_err());
     }
 }

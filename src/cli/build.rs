@@ -7,32 +7,49 @@ use tokio::sync::watch;
 
 use super::args::Until;
 use super::plan::Stream;
+use crate::config::Database;
 use crate::config::{self, Config};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
 use crate::pipeline::{self, Options, Pipeline, SinkSpec};
-use crate::source::Source;
 use crate::source::postgres::conninfo::ConnInfo;
-use crate::source::tables::Selection;
 use crate::source::postgres::{self, PostgresSource};
+use crate::source::tables::{Names, Selection};
+use crate::source::{SnapshotSettings, Source, mysql};
 
 /// Connects to nothing yet. Errors: `Config`.
 pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
-    let selection = Selection::new(&crate::source::postgres::NAMES, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)?;
-    Ok(Box::new(PostgresSource::new(postgres::Settings {
-        conninfo: ConnInfo::from_process(config.url.expose())?,
-        selection,
-        slot: config.slot.clone(),
-        publication: config.publication.clone(),
-        failover: config.failover,
-        heartbeat: config.heartbeat,
-        takes_snapshot: config.snapshot != config::SnapshotMode::Never,
-        snapshot: postgres::SnapshotSettings {
-            workers: config.snapshot_workers,
-            chunk_bytes: config.snapshot_chunk_bytes,
-        },
-    })?))
+    let select = |names: &Names<'_>| {
+        Selection::new(names, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)
+    };
+    let takes_snapshot = config.snapshot != config::SnapshotMode::Never;
+    let snapshot = SnapshotSettings { workers: config.snapshot_workers, chunk_bytes: config.snapshot_chunk_bytes };
+    match &config.database {
+        Database::Postgres(database) => Ok(Box::new(PostgresSource::new(postgres::Settings {
+            conninfo: ConnInfo::from_process(config.url.expose())?,
+            selection: select(&postgres::NAMES)?,
+            slot: database.slot.clone(),
+            publication: database.publication.clone(),
+            failover: database.failover,
+            heartbeat: config.heartbeat,
+            takes_snapshot,
+            snapshot,
+        })?)),
+        Database::MySql(database) => {
+            let _settings = mysql::Settings {
+                url: config.url.expose().into(),
+                selection: select(&mysql::NAMES)?,
+                server_id: database.server_id,
+                semi_sync: database.semi_sync,
+                xa_limit_bytes: database.xa_limit_bytes,
+                heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
+                takes_snapshot,
+                snapshot,
+            };
+            Err(Error::bug("MySQL and MariaDB are not built in yet"))
+        }
+    }
 }
 
 pub fn sinks(config: &Config) -> Result<Vec<SinkSpec>> {

@@ -59,8 +59,10 @@ async fn show(dir: &Path, server: Option<ServerOf>, as_json: bool) -> Result<u8>
 /// The verdict on the earliest position, and where an unfinished snapshot stands.
 async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Option<Position>)> {
     let ServerOf { source: mut config, slot_from_store } = server;
-    if let (true, Some(lineage)) = (slot_from_store, &checkpoint.lineage) {
-        config.slot = Some(lineage.stream.clone());
+    if let (true, Some(lineage), Some(postgres)) =
+        (slot_from_store, &checkpoint.lineage, config.database.postgres_mut())
+    {
+        postgres.slot = Some(lineage.stream.clone());
     }
     let mut source = build::source(&config)?;
     let interrupted = source.interrupted(&checkpoint.state)?;
@@ -184,7 +186,10 @@ fn set(dir: &Path, sink: &str, position: Position) -> Result<()> {
 fn reset(dir: &Path) -> Result<()> {
     let (mut store, checkpoint) = open_existing(dir)?;
     store.reset()?;
-    let stream = checkpoint.lineage.map(|lineage| format!("\nForgotten: {lineage}. Its slot stays on the server."));
+    let stream = checkpoint.lineage.map(|lineage| {
+        let slot = if lineage.stream.is_empty() { "" } else { " Its slot stays on the server." };
+        format!("\nForgotten: {lineage}.{slot}")
+    });
     report::answer(&format!(
         "{} is empty: {} sinks and {} entries of state are forgotten; the next start is a cold one.{}\n",
         dir.display(),

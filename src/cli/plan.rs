@@ -16,8 +16,7 @@ use super::args::{
 use super::logging;
 use crate::config::{
     Config, ConnectionString, File, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, Source, Variables,
-    default_commit_interval, default_drain_timeout, default_memory, default_publication, default_slot,
-    default_state_dir, split_list,
+    default_commit_interval, default_drain_timeout, default_memory, default_state_dir, split_list,
 };
 use crate::error::{Context, Error, Result};
 use crate::record::Position;
@@ -108,9 +107,10 @@ fn tail(args: TailArgs, quiet: u8) -> Result<Stream> {
     select(&mut source, args.selection);
     source.snapshot = args.snapshot;
     source.snapshot_workers = args.snapshot_workers;
-    source.slot = args.slot.unwrap_or_else(default_slot);
+    source.slot = args.slot;
     let names_publication = args.publication.is_some();
-    source.publication = args.publication.unwrap_or_else(default_publication);
+    source.publication = args.publication;
+    source.server_id = args.server_id;
     let raw = RawConfig {
         source,
         state_dir: args.state_dir.unwrap_or_else(default_state_dir),
@@ -194,13 +194,13 @@ fn target_config(
     };
     let mut source = RawSource::new(ConnectionString::new(url));
     select(&mut source, selection);
-    let (names_slot, names_publication) = (slot.is_some(), publication.is_some());
-    source.slot = slot.unwrap_or_else(default_slot);
-    source.publication = publication.unwrap_or_else(default_publication);
-    let config = check(without_sinks(source))?;
-    let slot = config.source.slot.clone().filter(|_| names_slot);
-    let mut config = config.temporary(names_publication);
-    config.source.slot = slot;
+    let names_publication = publication.is_some();
+    source.slot = slot.clone();
+    source.publication = publication;
+    let mut config = check(without_sinks(source))?.temporary(names_publication);
+    if let Some(postgres) = config.source.database.postgres_mut() {
+        postgres.slot = slot;
+    }
     Ok(config)
 }
 
@@ -275,14 +275,17 @@ mod tests {
 
     #[test]
     fn tail_keeps_nothing_unless_it_has_a_state_dir() {
-        let Stream { config, .. } = tail(&["--tables", "a.b,c.*", "--tables", "d.e"]).unwrap();
-        assert_eq!((config.state_dir, config.source.slot, config.source.publication), (None, None, None));
+        let names = |config: &mut Config| {
+            let postgres = config.source.database.postgres_mut().expect("Postgres");
+            (postgres.slot.clone(), postgres.publication.clone())
+        };
+        let Stream { mut config, .. } = tail(&["--tables", "a.b,c.*", "--tables", "d.e"]).unwrap();
+        assert_eq!((names(&mut config), &config.state_dir), ((None, None), &None));
         assert_eq!(config.source.tables, ["a.b", "c.*", "d.e"]);
-        let Stream { config, .. } = tail(&["--publication", "p"]).unwrap();
-        assert_eq!((config.source.slot, config.source.publication), (None, Some("p".into())));
-        let Stream { config, .. } = tail(&["--state-dir", "s"]).unwrap();
-        assert_eq!(config.source.slot.as_deref(), Some("walbrook"));
-        assert_eq!(config.source.publication.as_deref(), Some("walbrook"));
+        let Stream { mut config, .. } = tail(&["--publication", "p"]).unwrap();
+        assert_eq!(names(&mut config), (None, Some("p".into())));
+        let Stream { mut config, .. } = tail(&["--state-dir", "s"]).unwrap();
+        assert_eq!(names(&mut config), (Some("walbrook".into()), Some("walbrook".into())));
         assert_eq!(config.state_dir, Some("s".into()));
         assert_eq!(config.sinks[0].name, "output");
     }

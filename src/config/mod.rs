@@ -9,6 +9,7 @@
 //!   checks them again.
 //! - No password is in a message, nor in what `Debug` prints.
 
+mod database;
 mod environment;
 mod expand;
 mod raw;
@@ -33,9 +34,10 @@ use shape::{Format, Shape};
 use tree::{Kind, Node, Place};
 
 pub use crate::quantity::{ByteSize, Span};
+pub use database::Database;
 pub use raw::{
     LogFormat, LostPolicy, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, StartAt, default_commit_interval,
-    default_drain_timeout, default_memory, default_publication, default_slot, default_state_dir,
+    default_drain_timeout, default_memory, default_state_dir,
 };
 pub use secret::ConnectionString;
 pub use shape::split_list;
@@ -92,15 +94,11 @@ pub struct Source {
     pub exclude_tables: Vec<String>,
     pub columns: Vec<String>,
     pub exclude_columns: Vec<String>,
-    /// None is a temporary one.
-    pub slot: Option<String>,
-    /// None is one that is dropped at the end.
-    pub publication: Option<String>,
     pub snapshot: SnapshotMode,
     pub snapshot_workers: usize,
     pub snapshot_chunk_bytes: u64,
     pub heartbeat: Option<Duration>,
-    pub failover: bool,
+    pub database: Database,
 }
 
 #[derive(Clone, Debug)]
@@ -243,13 +241,11 @@ impl RawConfig {
         {
             fail("source.heartbeat", format!("{heartbeat} is less than 100ms; leave the key out for none"));
         }
-        for (key, message) in check_names(&self.source.slot, &self.source.publication) {
-            fail(key, message);
-        }
+        let database = Database::of(&self.source)
+            .map_err(|problems| problems.into_iter().for_each(|(key, message)| fail(key, message)))
+            .ok();
         let sinks = check_sinks(self.sinks, &mut fail);
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
+        let Some(database) = database.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let source = self.source;
         Ok(Config {
             source: Source {
@@ -258,13 +254,11 @@ impl RawConfig {
                 exclude_tables: source.exclude_tables,
                 columns: source.columns,
                 exclude_columns: source.exclude_columns,
-                slot: Some(source.slot),
-                publication: Some(source.publication),
                 snapshot: source.snapshot,
                 snapshot_workers: source.snapshot_workers.map_or_else(cores, usize::from),
                 snapshot_chunk_bytes: source.snapshot_chunk.bytes(),
                 heartbeat: source.heartbeat.map(Span::duration),
-                failover: source.failover,
+                database,
             },
             state_dir: Some(self.state_dir),
             on_lost_position: self.on_lost_position,
@@ -278,13 +272,13 @@ impl RawConfig {
 }
 
 impl Config {
-    /// The same with nothing that outlives the process: no store, a temporary slot, and a publication that is dropped at
-    /// the end unless one is named.
+    /// The same with nothing that outlives the process: no store, and of Postgres a temporary slot, and a publication that
+    /// is dropped at the end unless one is named.
     pub fn temporary(mut self, names_publication: bool) -> Self {
         self.state_dir = None;
-        self.source.slot = None;
-        if !names_publication {
-            self.source.publication = None;
+        if let Some(postgres) = self.source.database.postgres_mut() {
+            postgres.slot = None;
+            postgres.publication.take_if(|_| !names_publication);
         }
         self
     }
@@ -293,20 +287,6 @@ impl Config {
 /// The cores this process may use, as far as they are worth a connection each.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(SNAPSHOT_WORKERS_MAX)
-}
-
-/// What Postgres says of names: a slot's is a file name to it, a publication's an identifier of at most 63 bytes.
-fn check_names(slot: &str, publication: &str) -> Vec<(&'static str, String)> {
-    let mut wrong = Vec::new();
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if slot.is_empty() || slot.len() > 63 || !slot.bytes().all(plain) {
-        let message = format!("{slot:?} is no name for a slot: 1 to 63 lower-case letters, digits and underscores");
-        wrong.push(("source.slot", message));
-    }
-    if publication.is_empty() || publication.len() > 63 || publication.contains('\0') {
-        wrong.push(("source.publication", format!("{publication:?} is no name for a publication: 1 to 63 bytes")));
-    }
-    wrong
 }
 
 fn check_sinks(raw: Vec<RawSink>, fail: &mut impl FnMut(&str, String)) -> Vec<Sink> {

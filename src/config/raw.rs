@@ -4,6 +4,7 @@
 //! - The documentation of a key is its doc comment here, and its default stands here once.
 //! - An unknown key is an error.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -48,38 +49,40 @@ pub struct RawConfig {
     pub log: RawLog,
 }
 
-/// A Postgres database.
+/// A database: its URL says of which kind.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Source")]
 pub struct RawSource {
-    /// The kind of database.
+    /// The kind of database. The URL says it already; both must agree.
     #[serde(default, rename = "type")]
-    pub kind: SourceKind,
-    /// How to connect: `postgres://user:pass@host:port/db?sslmode=…` or libpq's keywords. What is absent comes from the
-    /// PG* variables and the password file.
+    pub kind: Option<SourceKind>,
+    /// How to connect. Postgres: `postgres://user:pass@host:port/db?sslmode=…` or libpq's keywords; what is absent comes
+    /// from the PG* variables and the password file. MySQL and MariaDB: `mysql://user:pass@host:port/?ssl-mode=…` or
+    /// `mariadb://…`.
     #[schemars(extend("writeOnly" = true))]
     pub url: ConnectionString,
-    /// Tables to stream: names or globs of `schema.table`. Without any, every user table.
+    /// Tables to stream: names or globs of `schema.table` (MySQL: `database.table`). Without any, every user table.
     #[serde(default)]
     pub tables: Vec<String>,
     /// Tables not to stream, though `tables` names them.
     #[serde(default)]
     pub exclude_tables: Vec<String>,
-    /// Columns to stream: names or globs of `schema.table.column`. Of a table that none fits, every column.
+    /// Columns to stream: names or globs of `schema.table.column` (MySQL: `database.table.column`). Of a table that none fits, every column.
     #[serde(default)]
     pub columns: Vec<String>,
     /// Columns not to stream.
     #[serde(default)]
     pub exclude_columns: Vec<String>,
-    /// The replication slot; created when absent. Lower-case letters, digits and underscores, at most 63.
-    #[serde(default = "default_slot")]
+    /// Postgres: the replication slot; created when absent. Lower-case letters, digits and underscores, at most 63.
+    /// Without it, `walbrook`.
+    #[serde(default)]
     #[schemars(regex(pattern = "^[a-z0-9_]{1,63}$"))]
-    pub slot: String,
-    /// The publication; created when absent, with the wanted tables.
-    #[serde(default = "default_publication")]
+    pub slot: Option<String>,
+    /// Postgres: the publication; created when absent, with the wanted tables. Without it, `walbrook`.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 63))]
-    pub publication: String,
+    pub publication: Option<String>,
     /// Whether to read the rows that are there already, before the changes.
     #[serde(default)]
     pub snapshot: SnapshotMode,
@@ -90,20 +93,63 @@ pub struct RawSource {
     /// How much of a table is read between two stored marks of progress: after a crash so much is read again.
     #[serde(default = "default_snapshot_chunk")]
     pub snapshot_chunk: ByteSize,
-    /// How often to write a logical message into the log, so that the slot moves on in a quiet database on a busy
-    /// server. Without it, never.
+    /// Postgres: how often to write a logical message into the log, so that the slot moves on in a quiet database on a
+    /// busy server; without it, never. MySQL: how often the server says in a quiet log that it is there; without it,
+    /// every 10 seconds. A server that is silent three times as long is left for a new connection.
     #[serde(default)]
     pub heartbeat: Option<Span>,
-    /// Whether the slot is created with FAILOVER, so that a standby can take over (Postgres 17 and later).
-    #[serde(default = "default_failover")]
-    pub failover: bool,
+    /// Postgres: whether the slot is created with FAILOVER, so that a standby can take over (17 and later). Without it,
+    /// it is.
+    #[serde(default)]
+    pub failover: Option<bool>,
+    /// MySQL: the number under which the log is asked for, as a replica would. No replica and no other reader of the
+    /// server may have it. Without it, a random one that nobody has.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 4294967295u32))]
+    pub server_id: Option<u32>,
+    /// MySQL: whether to acknowledge transactions as a semi-synchronous replica: the server's clients wait until a
+    /// transaction has been read. Without it, not.
+    #[serde(default)]
+    pub semi_sync: Option<bool>,
+    /// MySQL: how much of prepared XA transactions is kept in the store until they are committed or rolled back; more is
+    /// an error. Without it, 64MiB.
+    #[serde(default)]
+    pub xa_limit: Option<ByteSize>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
-    #[default]
     Postgres,
+    MySql,
+    MariaDb,
+}
+
+impl SourceKind {
+    /// By the URL's scheme; libpq's keywords have none.
+    pub(super) fn of_url(url: &str) -> SourceKind {
+        let scheme = url.trim_start().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
+            Some("mysql") => SourceKind::MySql,
+            Some("mariadb") => SourceKind::MariaDb,
+            _ => SourceKind::Postgres,
+        }
+    }
+
+    /// MariaDB speaks MySQL's protocol, and is told apart by the server's own word.
+    pub(super) fn is_mysql(self) -> bool {
+        matches!(self, SourceKind::MySql | SourceKind::MariaDb)
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SourceKind::Postgres => "Postgres",
+            SourceKind::MySql => "MySQL",
+            SourceKind::MariaDb => "MariaDB",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
@@ -234,36 +280,43 @@ pub fn default_commit_interval() -> Span {
 pub fn default_drain_timeout() -> Span {
     Span::from_millis(8_000)
 }
-pub fn default_slot() -> String {
+pub(super) fn default_slot() -> String {
     "walbrook".to_owned()
 }
-pub fn default_publication() -> String {
+pub(super) fn default_publication() -> String {
     "walbrook".to_owned()
 }
 /// Read in about a second at the speed of one COPY.
 pub fn default_snapshot_chunk() -> ByteSize {
     ByteSize::mib(64)
 }
-fn default_failover() -> bool {
+pub(super) fn default_failover() -> bool {
     true
+}
+/// What one would rather not have in a store of positions, and yet enough for a hundred thousand small rows.
+pub(super) fn default_xa_limit() -> ByteSize {
+    ByteSize::mib(64)
 }
 
 impl RawSource {
     pub fn new(url: ConnectionString) -> Self {
         RawSource {
-            kind: SourceKind::Postgres,
+            kind: None,
             url,
             tables: Vec::new(),
             exclude_tables: Vec::new(),
             columns: Vec::new(),
             exclude_columns: Vec::new(),
-            slot: default_slot(),
-            publication: default_publication(),
+            slot: None,
+            publication: None,
             snapshot: SnapshotMode::default(),
             snapshot_workers: None,
             snapshot_chunk: default_snapshot_chunk(),
             heartbeat: None,
-            failover: default_failover(),
+            failover: None,
+            server_id: None,
+            semi_sync: None,
+            xa_limit: None,
         }
     }
 }

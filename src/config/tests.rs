@@ -8,6 +8,13 @@ fn file(yaml: &str, pairs: &[(&str, &str)]) -> Result<Config> {
     load(Some(File { name: "walbrook.yaml", yaml }), &variables(pairs))
 }
 
+fn slot(config: &Config) -> Option<&str> {
+    match &config.source.database {
+        Database::Postgres(postgres) => postgres.slot.as_deref(),
+        Database::MySql(_) => None,
+    }
+}
+
 /// The example of the README, line by line.
 const EXAMPLE: &str = "
 source:
@@ -61,7 +68,7 @@ fn the_environment_wins_and_spares_the_variable_it_overrides() {
     assert_eq!(config.memory_bytes, 8 << 20);
     let config = file(EXAMPLE, &[URL, ("WALBROOK_SOURCE__TABLES", "a.b,c.*"), ("SOURCE_SLOT", "ignored")]).unwrap();
     assert_eq!(config.source.tables, ["a.b", "c.*"]);
-    assert_eq!(config.source.slot.as_deref(), Some("walbrook"));
+    assert_eq!(slot(&config), Some("walbrook"));
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn without_a_file_the_short_forms_are_enough() {
     let pairs = [("SOURCE_URL", "postgres://h/d"), ("SINK_TYPE", "stdout"), ("SOURCE_DATE_EPOCH", "1"), ("HOME", "/")];
     let config = load(None, &variables(&pairs)).unwrap();
     assert_eq!(config.sinks[0].name, "stdout");
-    assert_eq!(config.source.slot.as_deref(), Some("walbrook"));
+    assert_eq!(slot(&config), Some("walbrook"));
     assert!(config.state_dir.is_some());
     let pairs = [
         ("SOURCE_URL", "postgres://h/d"),
@@ -82,7 +89,7 @@ fn without_a_file_the_short_forms_are_enough() {
     ];
     let config = load(None, &variables(&pairs)).unwrap();
     assert_eq!(config.source.tables, ["public.*", "shop.orders"]);
-    assert_eq!((config.source.slot.as_deref(), config.state_dir), (Some("s"), Some("/state".into())));
+    assert_eq!((slot(&config), &config.state_dir), (Some("s"), &Some("/state".into())));
     let error =
         load(None, &variables(&[("SOURCE_URL", "x"), ("SOURCE_TABELS", "y"), ("SINK_TYPE", "null")])).unwrap_err();
     assert!(error.to_string().contains("did you mean SOURCE_TABLES?"), "{error}");

@@ -271,7 +271,18 @@ impl Pipeline {
         let plan = plan(checkpoint, &sinks, self.options.snapshot, interrupted);
         match (&plan.needed, &checkpoint.lineage) {
             (Some(position), Some(stored)) => {
-                self.verify(stored, position).await?;
+                // Each, not the earliest alone: a later one may be ahead of a server that was restored meanwhile.
+                let resumed = plan.begin.iter().filter_map(|begin| match begin {
+                    Begin::Resume(offset) => offset.position.as_ref(),
+                    Begin::Snapshot(_) | Begin::Now => None,
+                });
+                let mut verified: Vec<&Position> = Vec::new();
+                for position in resumed.chain([position]) {
+                    if !verified.contains(&position) {
+                        self.verify(stored, position).await?;
+                        verified.push(position);
+                    }
+                }
                 tracing::info!(%position, %lineage, "stored position: valid");
             }
             _ => tracing::info!(%lineage, "stored position: cold, nothing is stored yet"),

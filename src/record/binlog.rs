@@ -59,6 +59,17 @@ impl BinlogPosition {
         file_number(&self.file).cmp(&file_number(&other.file)).then(self.offset.cmp(&other.offset))
     }
 
+    /// Of two positions neither of which covers the other, what both have seen. After a failover to a server that logged
+    /// the same transactions in another order, one stream's positions need not be a line.
+    pub(super) fn shared(self: &Arc<Self>, other: &Arc<Self>) -> Arc<Self> {
+        let both = match (self.executed(), other.executed()) {
+            (Some(here), Some(there)) if here != there => here.shared(there),
+            _ => return self.clone(),
+        };
+        let seen = Seen::Executed(Arc::new(both));
+        Arc::new(BinlogPosition { server: 0, file: "".into(), offset: 0, file_created_unix_s: 0, seen })
+    }
+
     /// `None` where the position knows none.
     pub fn executed(&self) -> Option<&GtidSet> {
         match &self.seen {
@@ -226,6 +237,23 @@ mod tests {
         // What an operator typed has no server.
         assert!(at(0, &format!("{A}:1-10")).covers(&transaction(2, "binlog.000099:4", &format!("{A}:3"))));
         assert!(at(0, "binlog.000002:50").covers(&transaction(2, "binlog.000002:49", &format!("{A}:3"))));
+    }
+
+    #[test]
+    fn what_two_servers_ordered_differently_is_resumed_before_both() {
+        use crate::record::Position;
+        let position = |at: BinlogPosition| Position::MySql(Arc::new(at));
+        let here = at(1, &format!("binlog.000007:900/{A}:1-10"));
+        let there = at(2, &format!("binlog.000001:900/{A}:1-8:10-12"));
+        for (a, b) in [(&here, &there), (&there, &here)] {
+            let shared = position(a.clone()).earlier(position(b.clone()));
+            assert_eq!(shared.to_string(), format!("{A}:1-8:10"));
+        }
+        let shared = position(at(1, "b.1:9/0-1-5,1-1-3")).earlier(position(at(2, "b.1:9/0-2-4,1-1-7,2-2-1")));
+        assert_eq!(shared.to_string(), "0-2-4,1-1-3");
+        // The same set on two servers is the same place.
+        let same = position(at(2, &format!("b.3:4/{A}:1-10")));
+        assert_eq!(same.clone().earlier(position(here)), same);
     }
 
     #[test]

@@ -62,6 +62,16 @@ impl GtidSet {
         }
     }
 
+    /// What is in both; of sets of two kinds nothing.
+    pub fn shared(&self, other: &GtidSet) -> GtidSet {
+        match (self, other) {
+            (GtidSet::MySql(set), GtidSet::MySql(other)) => GtidSet::MySql(set.without(&set.without(other))),
+            (GtidSet::MariaDb(set), GtidSet::MariaDb(other)) => GtidSet::MariaDb(set.shared(other)),
+            (GtidSet::MySql(_), _) => GtidSet::MySql(MySqlGtids::default()),
+            (GtidSet::MariaDb(_), _) => GtidSet::MariaDb(MariaDbGtids::default()),
+        }
+    }
+
     /// Adds a transaction. One of the other kind is not added: a server has one kind.
     pub fn insert(&mut self, gtid: &Gtid) {
         match (self, gtid) {

@@ -79,9 +79,15 @@ impl Position {
         Error::config(format!("the position {self} is of another kind of server")).remedy(remedy)
     }
 
-    /// The earlier of two positions of one stream.
+    /// The earlier of two positions of one stream: whoever resumes there misses nothing of either. Where neither covers
+    /// the other, it is what both have seen.
     pub fn earlier(self, other: Position) -> Position {
-        if self.covers(&other) { other } else { self }
+        match (&self, &other) {
+            _ if self.covers(&other) => other,
+            _ if other.covers(&self) => self,
+            (Position::MySql(here), Position::MySql(there)) => Position::MySql(here.shared(there)),
+            _ => self,
+        }
     }
 
     /// Encodes for the offset store: one byte for the kind, then the kind's own form (Postgres: u64, big endian;

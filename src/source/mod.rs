@@ -6,6 +6,7 @@
 //! - Its durable state (chunk progress, schema versions) is its own bytes: it hands them out with batches and gets them
 //!   back at the start.
 
+pub mod mysql;
 pub mod postgres;
 mod retention;
 pub mod tables;
@@ -31,6 +32,15 @@ pub enum StreamEnd {
     Reached,
     /// It was asked to stop; the connection is still open for the last confirmation.
     Stopped,
+}
+
+/// How rows that are there already are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Connections that read side by side.
+    pub workers: usize,
+    /// About as much of a table as one chunk reads: what is read again after a crash, at most, by each worker.
+    pub chunk_bytes: u64,
 }
 
 #[async_trait]

@@ -183,7 +183,8 @@ impl Selection {
                 included |= pattern.parts[2].matches(column, self.case.ignored_in_columns);
             }
         }
-        (!named || included) && !self.exclude_columns.iter().any(|pattern| pattern.matches([schema, table, column], self.case))
+        (!named || included)
+            && !self.exclude_columns.iter().any(|pattern| pattern.matches([schema, table, column], self.case))
     }
 
     /// Whether columns are selected at all.
@@ -194,7 +195,9 @@ impl Selection {
     /// The table patterns that match none of `tables` (schema, name).
     pub fn unmatched_tables<'a>(&self, tables: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<Unmatched> {
         let check = |setting, patterns: &[Pattern<2>]| {
-            unmatched(setting, patterns, |pattern| tables.clone().any(|(schema, name)| pattern.matches([schema, name], self.case)))
+            unmatched(setting, patterns, |pattern| {
+                tables.clone().any(|(schema, name)| pattern.matches([schema, name], self.case))
+            })
         };
         [check("tables", &self.tables), check("exclude_tables", &self.exclude_tables)].concat()
     }
@@ -205,7 +208,9 @@ impl Selection {
         columns: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone,
     ) -> Vec<Unmatched> {
         let check = |setting, patterns: &[Pattern<3>]| {
-            unmatched(setting, patterns, |pattern| columns.clone().any(|(s, t, c)| pattern.matches([s, t, c], self.case)))
+            unmatched(setting, patterns, |pattern| {
+                columns.clone().any(|(s, t, c)| pattern.matches([s, t, c], self.case))
+            })
         };
         [check("columns", &self.columns), check("exclude_columns", &self.exclude_columns)].concat()
     }
@@ -389,7 +394,8 @@ mod tests {
     #[test]
     fn columns() {
         let some =
-            Selection::new(&NAMES, &[], &[], &["public.users.id,users.n*"], &["*.*.password", "public.users.nick"]).unwrap();
+            Selection::new(&NAMES, &[], &[], &["public.users.id,users.n*"], &["*.*.password", "public.users.nick"])
+                .unwrap();
         let keeps = |table, column| some.keeps("public", table, column);
         assert!(keeps("users", "id") && keeps("users", "name"));
         assert!(!keeps("users", "nick") && !keeps("users", "email") && !keeps("users", "password"));
@@ -412,7 +418,12 @@ mod tests {
 
     #[test]
     fn a_server_says_what_case_and_quotes_mean() {
-        let names = Names { default_schema: None, quotes: &['"', '`'], table_form: "database.table", ignores_column_case: true };
+        let names = Names {
+            default_schema: None,
+            quotes: &['"', '`'],
+            table_form: "database.table",
+            ignores_column_case: true,
+        };
         let mut some = Selection::new(&names, &["shop.`A.b`,\"x`\".*"], &[], &["shop.`A.b`.Id"], &[]).unwrap();
         assert!(some.wants("shop", "A.b") && !some.wants("SHOP", "a.B") && some.wants("x`", "y"));
         assert!(some.keeps("shop", "A.b", "iD") && !some.keeps("shop", "A.b", "x"));

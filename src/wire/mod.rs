@@ -5,6 +5,7 @@
 //! - Whatever the bytes are, the answer is a message, "not complete yet" or a [`WireError`]; nothing here panics on them.
 //! - Bytes left over behind a message are an error: they mean that the grammar was misread.
 
+pub mod mysql;
 pub mod pg;
 
 use std::fmt;

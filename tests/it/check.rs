@@ -85,7 +85,8 @@ async fn every_right_is_missed_and_its_remedy_gives_it() {
         // One column is not readable: no problem unless it is wanted.
         database.psql(&format!("revoke select on shop.t from {role}; grant select (id) on shop.t to {role}"));
         assert_eq!(problems(&run(&url, "shop.t", Some("s"), Some("p")).await), ["SELECT privilege on shop.t"]);
-        let selection = Selection::new(&walbrook::source::postgres::NAMES, &["shop.t"], &[], &[], &["shop.t.secret"]).unwrap();
+        let selection =
+            Selection::new(&walbrook::source::postgres::NAMES, &["shop.t"], &[], &[], &["shop.t.secret"]).unwrap();
         let wanted = Wanted { selection: &selection, slot: Some("s"), publication: Some("p"), snapshot: true };
         assert_eq!(problems(&check(&ConnInfo::from_process(&url).unwrap(), &wanted).await.unwrap()), [""; 0]);
     }

@@ -52,6 +52,17 @@ impl MariaDbGtids {
         self.0.insert(gtid.domain, (gtid.server, gtid.sequence));
     }
 
+    /// The earlier position of every domain that is in both.
+    pub fn shared(&self, other: &Self) -> Self {
+        let earlier = self.iter().filter_map(|here| {
+            let there = other.last_of(here.domain)?;
+            Some(if there.sequence < here.sequence { there } else { here })
+        });
+        let mut shared = Self::default();
+        earlier.for_each(|gtid| shared.insert(gtid));
+        shared
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -27,12 +27,7 @@ pub mod types;
 use crate::source::tables::Names;
 
 /// A table that is named alone is in `public`, as `search_path` has it.
-pub const NAMES: Names<'static> = Names {
-    default_schema: Some("public"),
-    quotes: &['"'],
-    table_form: "schema.table",
-    ignores_column_case: false,
-};
+pub const NAMES: Names<'static> =
+    Names { default_schema: Some("public"), quotes: &['"'], table_form: "schema.table", ignores_column_case: false };
 
-pub use snapshot::Settings as SnapshotSettings;
 pub use source::{PostgresSource, Settings};

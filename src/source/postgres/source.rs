@@ -34,7 +34,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{Source, State, StreamEnd, Verdict};
+use crate::source::{SnapshotSettings, Source, State, StreamEnd, Verdict};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -52,7 +52,7 @@ pub struct Settings {
     pub heartbeat: Option<Duration>,
     /// Whether the rows that are there already are read.
     pub takes_snapshot: bool,
-    pub snapshot: snapshot::Settings,
+    pub snapshot: SnapshotSettings,
 }
 
 pub struct PostgresSource {

@@ -8,8 +8,8 @@ use walbrook::source::postgres::catalog::{Catalog, Table};
 use walbrook::source::postgres::conninfo::ConnInfo;
 use walbrook::source::postgres::publication::{Ownership, Prepared, prepare};
 use walbrook::source::postgres::sql::Sql;
-use walbrook::source::tables::Selection;
 use walbrook::source::postgres::types::TypeCache;
+use walbrook::source::tables::Selection;
 
 use crate::support::Database;
 

@@ -4,8 +4,8 @@ use walbrook::record::{DataType, Identity};
 use walbrook::source::postgres::catalog::Generated;
 use walbrook::source::postgres::publication::Publication;
 use walbrook::source::postgres::relation::{RelationCache, Seen, Standing, StoredRelation};
-use walbrook::source::tables::Selection;
 use walbrook::source::postgres::types::{self, ColumnType, Shape, TypeCache};
+use walbrook::source::tables::Selection;
 use walbrook::wire::pg::pgoutput::{self, Message};
 
 use super::{connect, load, messages, publish, slot, table};

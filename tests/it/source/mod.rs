@@ -4,8 +4,11 @@
 //! - What only one kind of database has is tested beside it.
 
 mod conformance;
+mod mysql;
 mod postgres;
 mod program;
+
+use std::time::Duration;
 
 /// A database under test, empty and of one test alone.
 pub trait Subject {
@@ -33,6 +36,16 @@ pub trait Session: Send {
 pub struct Dialect {
     /// Behind an UPDATE: whether all columns of the old row come, or the key alone when it changes.
     pub before_is_whole: bool,
+    /// Whether `tx` is a number of the server's; where it has none there is the position.
+    pub numbers_transactions: bool,
+    /// The last letter of Unicode's that a name can have, or nearly.
+    pub rarest_letter: char,
+    /// A name in quotes, whatever is in it.
+    pub quote: fn(&str) -> String,
+    /// How long the server takes to notice that a stream's connection is gone.
+    pub notices_within: Duration,
+    /// Whether a table that is dropped and made again is captured again, and both said as schema changes.
+    pub follows_new_tables: bool,
 }
 
 /// A test on every server there is: `on_every_server!(name)` runs `fn name(subject: &dyn Subject)`.
@@ -50,6 +63,23 @@ macro_rules! on_every_server {
                     fn v17() { on(Version::V17, stringify!($name), |db| super::super::$name(db)) }
                     #[test]
                     fn v18() { on(Version::V18, stringify!($name), |db| super::super::$name(db)) }
+                }
+            )+
+        }
+        mod mysql {
+            use crate::source::mysql::on;
+            use crate::support::mysql::Version;
+            $(
+                mod $name {
+                    use super::*;
+                    #[test]
+                    fn mysql_9_7() { on(Version::MySql97, stringify!($name), |db| super::super::$name(db)) }
+                    #[test]
+                    fn mariadb_10_5() { on(Version::MariaDb105, stringify!($name), |db| super::super::$name(db)) }
+                    #[test]
+                    fn mariadb_10_11() { on(Version::MariaDb1011, stringify!($name), |db| super::super::$name(db)) }
+                    #[test]
+                    fn mariadb_11_8() { on(Version::MariaDb118, stringify!($name), |db| super::super::$name(db)) }
                 }
             )+
         }

@@ -121,6 +121,12 @@ impl Program {
         self.wait_until(&format!("{records} records"), |found, _| found.len() >= records)
     }
 
+    /// Waits for a record by what [`brief`] says of it.
+    #[track_caller]
+    pub fn wait_for_row(&self, row: &str) {
+        self.wait_until(row, |found, _| brief(found).iter().any(|record| record == row));
+    }
+
     /// Waits until the log says this.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) {
@@ -242,13 +248,23 @@ impl<'s> Stream<'s> {
 /// Transactions in commit order, records of each in log order, none twice.
 #[track_caller]
 pub fn assert_in_order(records: &[Value]) {
-    let key = |record: &Value| (lsn(&record["pos"]), record["ord"].as_u64().expect("an ordinal"));
+    let key = |record: &Value| (place(&record["pos"]), record["ord"].as_u64().expect("an ordinal"));
     for pair in records.windows(2) {
         let (before, after) = (key(&pair[0]), key(&pair[1]));
         // A schema change carries the ordinal of the record it stands before.
         let in_order = if pair[0]["op"] == "s" { before <= after } else { before < after };
         assert!(in_order, "{before:?} before {after:?}:\n{}\n{}", pair[0], pair[1]);
     }
+}
+
+/// Where a position is in the log: a Postgres LSN as a number (`0/16B3748`), or the number of a MySQL file and the offset
+/// in it (`binlog.000003:1234`, with what was executed behind a slash).
+#[track_caller]
+pub fn place(text: &Value) -> (u64, u64) {
+    let Some((file, behind)) = text.as_str().and_then(|text| text.split_once(':')) else { return (0, lsn(text)) };
+    let number = file.rsplit_once('.').expect("a file's number").1;
+    let offset = behind.split_once('/').map_or(behind, |(offset, _)| offset);
+    (number.parse().expect("a file's number"), offset.parse().expect("an offset"))
 }
 
 /// A position as a number.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+mod instance;
+pub mod mysql;
 mod postgres;
 
 pub use postgres::{Database, Server, Version};
@@ -32,7 +34,7 @@ pub fn skip(reason: &str) {
 
 fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        let configures = ["PG", "WALBROOK_", "SOURCE_", "SINK_"];
+        let configures = ["PG", "MYSQL", "WALBROOK_", "SOURCE_", "SINK_"];
         if name.to_str().is_some_and(|name| configures.iter().any(|prefix| name.starts_with(prefix))) {
             command.env_remove(name);
         }

@@ -133,7 +133,9 @@ fn any_difference_in_the_message_is_seen() {
 #[test]
 fn unwanted_columns_leave_the_schema_and_the_key_follows() {
     let stored = StoredRelation::from_catalog(&table(Identity::Default, &["c"], &[]), None);
-    let plan = |exclude: &[&str]| stored.plan("db", &Selection::new(&crate::source::postgres::NAMES, &[], &[], &[], exclude).unwrap());
+    let plan = |exclude: &[&str]| {
+        stored.plan("db", &Selection::new(&crate::source::postgres::NAMES, &[], &[], &[], exclude).unwrap())
+    };
     let some = plan(&["shop.orders.a"]).unwrap();
     assert_eq!(some.schema.columns.iter().map(|c| &*c.name).collect::<Vec<_>>(), ["b", "c"]);
     assert_eq!(&*some.schema.key, [1]);
@@ -142,7 +144,9 @@ fn unwanted_columns_leave_the_schema_and_the_key_follows() {
     assert!(plan(&["shop.orders.*"]).unwrap_err().to_string().contains("no column"));
 
     let full = StoredRelation::from_catalog(&table(Identity::Full, &["c"], &[]), None);
-    let plan = full.plan("db", &Selection::new(&crate::source::postgres::NAMES, &[], &[], &[], &["shop.orders.c"]).unwrap()).unwrap();
+    let plan = full
+        .plan("db", &Selection::new(&crate::source::postgres::NAMES, &[], &[], &[], &["shop.orders.c"]).unwrap())
+        .unwrap();
     assert!(plan.schema.key.is_empty());
 }
 

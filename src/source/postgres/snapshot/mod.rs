@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::flow::Outlet;
 use crate::record::{Lsn, Position, StateEntry};
-use crate::source::State;
+use crate::source::{SnapshotSettings, State};
 
 pub use copy::{Point, Reader};
 pub use progress::Progress;
@@ -47,16 +47,10 @@ const TID_RANGE_SINCE: u32 = 140_000;
 /// Keys of one query: some kilobytes of SQL.
 const REREAD_KEYS: usize = 200;
 
-pub struct Settings {
-    pub workers: usize,
-    /// About as much of a table's pages as one chunk reads: what is read again after a crash, at most, by each worker.
-    pub chunk_bytes: u64,
-}
-
 /// What a snapshot is made of.
 pub struct Snapshot<'a> {
     pub info: &'a ConnInfo,
-    pub settings: &'a Settings,
+    pub settings: &'a SnapshotSettings,
     pub catalog: &'a Catalog,
     /// By table oid.
     pub published: &'a HashMap<u32, Arc<Published>>,

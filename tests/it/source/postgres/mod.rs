@@ -8,6 +8,7 @@ mod shapes;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
 use super::{Dialect, Session, Subject};
 use crate::support::{Database, Server, Version};
@@ -66,7 +67,14 @@ impl Subject for Postgres<'_> {
         left.lines().map(str::to_owned).collect()
     }
     fn dialect(&self) -> Dialect {
-        Dialect { before_is_whole: false }
+        Dialect {
+            before_is_whole: false,
+            numbers_transactions: true,
+            rarest_letter: '🦀',
+            quote: |name| format!("\"{}\"", name.replace('"', "\"\"")),
+            notices_within: Duration::ZERO,
+            follows_new_tables: false,
+        }
     }
 }
 

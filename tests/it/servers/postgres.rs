@@ -1,8 +1,6 @@
-//! The servers of the other tests are what those take them for.
+use std::process::Command;
 
-use std::process::{Command, Stdio};
-
-use crate::support::{Database, Server, Version, project, walbrook};
+use crate::support::{Database, Server, Version, project};
 
 #[test]
 fn every_version_is_itself_and_has_logical_replication() {
@@ -135,10 +133,4 @@ fn a_version_that_cannot_be_had_is_one_clear_line() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && output.stdout.is_empty());
     assert!(said.starts_with("postgres 9: ") && said.lines().count() == 1, "{said}");
-}
-
-#[test]
-fn the_program_is_built() {
-    let status = walbrook().arg("--version").stdout(Stdio::null()).status().unwrap();
-    assert!(status.success());
 }

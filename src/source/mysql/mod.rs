@@ -1,0 +1,11 @@
+//! MySQL and MariaDB: row-based binary logs, and snapshots by SELECT.
+
+mod settings;
+
+use crate::source::tables::Names;
+
+/// A table belongs to a database, and no database is the default one.
+pub const NAMES: Names<'static> =
+    Names { default_schema: None, quotes: &['"', '`'], table_form: "database.table", ignores_column_case: true };
+
+pub use settings::{DEFAULT_HEARTBEAT, Settings};

@@ -1,0 +1,8 @@
+//! MySQL's and MariaDB's wire formats. Integers are little-endian unless a grammar says otherwise.
+
+pub mod column;
+pub mod event;
+mod reader;
+pub mod row;
+
+use reader::Reader;
