@@ -4,6 +4,8 @@
 //! snapshot and after it, and the server now and then. At its end the load stops, the process catches up, and the files
 //! are held against the tables. `tests/crash` runs the long form of the same.
 
+mod postgres;
+mod target;
 mod verify;
 mod writer;
 
@@ -16,9 +18,10 @@ use std::time::{Duration, Instant};
 use rand::{random_bool, random_range};
 use serde_json::Value;
 
-use crate::support::{Database, Server, Version, walbrook};
+use crate::support::{Server, Version, walbrook};
+use target::Target;
 use verify::{Counts, verify};
-use writer::{Db, Load, SCHEMA, WRITERS, Writer};
+use writer::{Load, WRITERS, Writer};
 
 /// How a process ends before its time.
 #[derive(Clone, Debug)]
@@ -60,23 +63,23 @@ const SINKS: [&str; 3] = ["one", "two", "eyes"];
 const EYES: &str = "eyes";
 
 struct Round<'s> {
-    database: &'s Database<'s>,
+    database: &'s dyn Target,
     dir: tempfile::TempDir,
     name: String,
     started: u32,
 }
 
 impl<'s> Round<'s> {
-    fn new(database: &'s Database<'s>, number: u32) -> Round<'s> {
+    fn new(database: &'s dyn Target, number: u32) -> Round<'s> {
         let dir = tempfile::tempdir().expect("a folder");
         let name = format!("crash_{}_{number}", database.name());
         let (one, two) = (dir.path().join("one.ndjson"), dir.path().join("two.ndjson"));
         let config = format!(
-            "source:\n  url: {}\n  tables: [public.*]\n  slot: {name}\n  publication: {name}\n  snapshot_workers: 2\n  snapshot_chunk: 1MiB\n\
+            "source:\n  {}\n  snapshot_workers: 2\n  snapshot_chunk: 1MiB\n\
              state_dir: {}\nmemory: 8MiB\nsinks:\n  - {{ name: one, type: file, path: {} }}\n  \
              - {{ name: two, type: file, path: {}, transactions: true, batch_records: 200, batch_delay: 20ms }}\n  \
              - {{ name: eyes, type: stdout }}\n",
-            database.url(),
+            database.source(&name),
             dir.path().join("state").display(),
             one.display(),
             two.display(),
@@ -146,9 +149,9 @@ impl<'s> Round<'s> {
             }
             End::ServerCrash(after) => {
                 std::thread::sleep(*after);
-                self.database.server().stop("immediate");
+                self.database.crash();
                 std::thread::sleep(Duration::from_millis(random_range(0..300)));
-                self.database.server().start();
+                self.database.start();
                 figures.server_crashes += 1;
                 std::thread::sleep(Duration::from_millis(random_range(0..3000)));
                 self.alive(&mut child);
@@ -200,10 +203,13 @@ impl<'s> Round<'s> {
 
     /// With the load stopped: runs to the end of the log and ends well.
     fn catch_up(&mut self) {
-        let end = self.database.psql("select pg_current_wal_lsn()");
+        let end = self.database.end_of_log();
         let mut child = self.start(None);
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
-        let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
+        let database = self.database;
+        let covered = |position: &Option<String>| {
+            position.as_ref().is_some_and(|at| database.place(at).expect("a position") >= end)
+        };
         while !self.positions().is_some_and(|positions| positions.iter().all(covered)) {
             self.alive(&mut child);
             assert!(Instant::now() < deadline, "not at {end}: {:?}\n{}", self.positions(), self.log(self.started));
@@ -213,15 +219,9 @@ impl<'s> Round<'s> {
         assert_eq!(status.code(), Some(0), "{}", self.log(self.started));
     }
 
-    /// Gives the slot and the publication back.
     fn close(self) {
-        self.database.psql(&format!("select pg_drop_replication_slot('{0}'); drop publication {0}", self.name));
+        self.database.close(&self.name);
     }
-}
-
-fn lsn(text: &str) -> u64 {
-    let (high, low) = text.split_once('/').expect("an LSN");
-    u64::from_str_radix(high, 16).expect("hex") << 32 | u64::from_str_radix(low, 16).expect("hex")
 }
 
 fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
@@ -253,9 +253,8 @@ fn keep_on_failure(round: Round<'_>) -> String {
 fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
     figures.committed += load.stop();
     round.catch_up();
-    let db = Db::connect(&round.database.url()).expect("a connection");
     for sink in SINKS {
-        match verify(&round.file(&format!("{sink}.ndjson")), &db, sink != EYES) {
+        match verify(&round.file(&format!("{sink}.ndjson")), round.database, sink != EYES) {
             Ok(counts) => {
                 eprintln!("round {} {sink}: {counts}", figures.rounds);
                 *(if sink == EYES { &mut figures.eyes } else { &mut figures.files }) += counts;
@@ -267,34 +266,37 @@ fn finish(mut round: Round<'_>, load: Load, figures: &mut Figures) {
     round.close();
 }
 
-fn prepare(database: &Database<'_>) {
-    database.psql(SCHEMA);
-    let db = Db::connect(&database.url()).expect("a connection");
-    (0..WRITERS).for_each(|id| Writer::new(id).fill(&db));
-    database.psql("vacuum analyze");
+fn prepare(database: &dyn Target) {
+    let mut db = database.connect()().expect("a connection");
+    let dialect = database.dialect();
+    db.run(dialect.schema).expect("the schema");
+    (0..WRITERS).for_each(|id| Writer::new(id, dialect).fill(db.as_mut()));
+    database.filled();
 }
 
-fn print(version: Version, figures: &Figures, since: Instant) {
+fn load(database: &dyn Target) -> Load {
+    Load::start(&database.connect(), database.dialect(), 12)
+}
+
+fn print(database: &dyn Target, figures: &Figures, since: Instant) {
     let Figures { kills, kills_in_snapshot, terminations, server_crashes, rounds, committed, files, eyes } = figures;
     println!(
-        "PostgreSQL {}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
+        "{}: {kills} kills ({kills_in_snapshot} of them in a snapshot), {terminations} SIGTERM, {server_crashes} server crashes, \
          {rounds} rounds in {:.0} s, {committed} transactions\n\
          two files in all: {files}\na reader of stdout: {eyes}",
-        version.number(),
+        database.version(),
         since.elapsed().as_secs_f64()
     );
 }
 
 /// `kills` at random times in rounds of at most `of_round`.
-fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) {
-    let Some(server) = Server::own(version, &["fsync=on", "autovacuum_naptime=2s"]) else { return };
+fn at_random(database: &dyn Target, kills: u32, of_round: u32, server_crashes: bool) {
     let since = Instant::now();
-    let database = server.database("crash");
-    prepare(&database);
+    prepare(database);
     let mut figures = Figures::default();
     while figures.kills < kills {
-        let mut round = Round::new(&database, figures.rounds);
-        let load = Load::start(&database.url(), 12);
+        let mut round = Round::new(database, figures.rounds);
+        let load = load(database);
         let crash_at = server_crashes.then(|| random_range(0..of_round));
         for n in 0..of_round.min(kills - figures.kills) {
             let after = Duration::from_millis(random_range(10..2000));
@@ -309,13 +311,18 @@ fn at_random(version: Version, kills: u32, of_round: u32, server_crashes: bool) 
         }
         finish(round, load, &mut figures);
     }
-    print(version, &figures, since);
+    print(database, &figures, since);
     assert!(figures.kills_in_snapshot * 3 >= figures.kills, "too few kills hit a snapshot");
+}
+
+fn on_postgres(version: Version, kills: u32, of_round: u32) {
+    let Some(server) = Server::own(version, &["fsync=on", "autovacuum_naptime=2s"]) else { return };
+    at_random(&server.database("crash"), kills, of_round, true);
 }
 
 #[test]
 fn killed_at_random_nothing_is_lost_and_nothing_torn() {
-    at_random(Version::V17, 12, 4, true);
+    on_postgres(Version::V17, 12, 4);
 }
 
 /// Between the steps: the sinks are durable, the store is synced, the server is told.
@@ -327,7 +334,7 @@ fn aborted_between_the_steps_of_durability_nothing_is_lost() {
     prepare(&database);
     let mut figures = Figures::default();
     let mut round = Round::new(&database, 0);
-    let load = Load::start(&database.url(), 12);
+    let load = load(&database);
     let in_snapshot = [
         End::At("after_chunk", 1),
         End::At("after_sink_flush", 1),
@@ -355,7 +362,7 @@ fn aborted_between_the_steps_of_durability_nothing_is_lost() {
         round.run_until(end, &mut figures);
     }
     finish(round, load, &mut figures);
-    print(Version::V15, &figures, since);
+    print(&database, &figures, since);
 }
 
 /// Somebody waits to change a table while it is being read: nobody waits for ever.
@@ -378,8 +385,9 @@ fn a_table_that_somebody_waits_to_truncate_is_read() {
         assert!(Instant::now() < deadline, "{}", round.log(1));
     }
     database.psql("set statement_timeout = '60s'; truncate b_small");
-    let end = database.psql("select pg_current_wal_lsn()");
-    let covered = |position: &Option<String>| position.as_ref().is_some_and(|at| lsn(at) >= lsn(&end));
+    let end = database.end_of_log();
+    let covered =
+        |position: &Option<String>| position.as_ref().is_some_and(|at| database.place(at).expect("a position") >= end);
     while !round.positions().is_some_and(|positions| positions.iter().all(covered)) {
         round.alive(&mut child);
         assert!(Instant::now() < deadline, "not at {end}: {:?}\n{}", round.positions(), round.log(1));
@@ -405,5 +413,5 @@ fn killed_many_times_at_random() {
         _ => Version::V17,
     };
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
-    at_random(version, kills, 8, true);
+    on_postgres(version, kills, 8);
 }

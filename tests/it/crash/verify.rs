@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::writer::{Db, Table, digest, stamp};
+use super::target::{Db, Target};
+use super::writer::{Table, digest, number, stamp};
 
 #[derive(Deserialize)]
 struct Line {
@@ -39,7 +40,6 @@ struct Cells {
     sum: Option<i64>,
     ops: Option<i64>,
     digest: Option<i64>,
-    point: Option<String>,
 }
 
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
@@ -127,12 +127,21 @@ struct Open {
     ledger: Option<(i64, i64, i64, i64)>,
 }
 
-struct Verifier {
+/// How a line of the ledger came.
+#[derive(Default)]
+struct Seen {
+    /// The earliest snapshot point that it was read at.
+    point: Option<u64>,
+    as_change: bool,
+}
+
+struct Verifier<'t> {
+    target: &'t dyn Target,
     exactly_once: bool,
     rows: HashMap<Key, Row>,
     seen_in_snapshot: HashSet<Key>,
-    /// Ledger lines by writer and sequence: whether they came as a change, and where the log was at least.
-    ledger: BTreeMap<(i64, i64), bool>,
+    /// Ledger lines by writer and sequence.
+    ledger: BTreeMap<(i64, i64), Seen>,
     last: (u64, u64),
     open: Option<Open>,
     begun: Option<u64>,
@@ -140,16 +149,10 @@ struct Verifier {
     counts: Counts,
 }
 
-fn lsn(text: &str) -> Result<u64, String> {
-    let (high, low) = text.split_once('/').ok_or_else(|| format!("no LSN: {text:?}"))?;
-    let part = |text| u64::from_str_radix(text, 16).map_err(|error| format!("{text:?}: {error}"));
-    Ok(part(high)? << 32 | part(low)?)
-}
-
 /// Reads the file and holds it against the tables as they are now. The error says what is wrong, first things first.
 /// Where changes may come more than once, the reader does what the documentation says: it skips a change whose order key
 /// (`pos`, `ord`) is not behind that of the last change.
-pub fn verify(path: &Path, db: &Db, exactly_once: bool) -> Result<Counts, String> {
+pub fn verify(path: &Path, target: &dyn Target, exactly_once: bool) -> Result<Counts, String> {
     let at = |line: u64, text: &str, error: String| {
         format!("{} line {line}: {error}\nin {}", path.display(), text.chars().take(400).collect::<String>())
     };
@@ -161,6 +164,7 @@ pub fn verify(path: &Path, db: &Db, exactly_once: bool) -> Result<Counts, String
         lines().enumerate().filter(|(_, line)| line.starts_with(br#"{"op":"r""#)).map(|(n, _)| n).last();
     let last_snapshot_row = last_snapshot_row.ok_or("no snapshot row at all")?;
     let mut verifier = Verifier {
+        target,
         exactly_once,
         rows: HashMap::new(),
         seen_in_snapshot: HashSet::new(),
@@ -183,15 +187,16 @@ pub fn verify(path: &Path, db: &Db, exactly_once: bool) -> Result<Counts, String
     if verifier.begun.is_some() {
         return Err(format!("{} ends inside a transaction", path.display()));
     }
-    verifier.compare(db).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut db = target.connect()().expect("a connection");
+    verifier.compare(db.as_mut()).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(verifier.counts)
 }
 
-impl Verifier {
+impl Verifier<'_> {
     /// `whole`: no snapshot row comes any more, so every row is known.
     fn line(&mut self, line: &Line, whole: bool) -> Result<(), String> {
         self.counts.lines += 1;
-        let pos = lsn(&line.pos)?;
+        let pos = self.target.place(&line.pos)?;
         match line.op.as_str() {
             "r" => {
                 self.end_of_transaction()?;
@@ -223,7 +228,7 @@ impl Verifier {
         let name = line.table.as_deref().ok_or("no table")?;
         if name == "ledger" {
             let after = line.after.as_ref().ok_or("a ledger line without its row")?;
-            return self.ledger_row(after, Some(pos));
+            return self.ledger_row(after, pos, true);
         }
         let table = Table::named(name).ok_or_else(|| format!("an unknown table {name}"))?;
         self.change(line, table, whole)
@@ -317,10 +322,7 @@ impl Verifier {
             return Err("a snapshot row without a value".into());
         }
         if name == "ledger" {
-            if lsn(after.point.as_deref().ok_or("no point")?)? >= point {
-                return Err("a row of the snapshot that was committed after it".into());
-            }
-            return self.ledger_row(after, None);
+            return self.ledger_row(after, point, false);
         }
         let table = Table::named(name).ok_or_else(|| format!("an unknown table {name}"))?;
         let key = key(table, after)?;
@@ -333,17 +335,20 @@ impl Verifier {
         Ok(())
     }
 
-    /// `commit`: of its transaction, where it comes as a change.
-    fn ledger_row(&mut self, cells: &Cells, commit: Option<u64>) -> Result<(), String> {
+    /// `at`: its transaction, where it comes as a change, else the snapshot's point.
+    fn ledger_row(&mut self, cells: &Cells, at: u64, as_change: bool) -> Result<(), String> {
         let get = |cell: Option<i64>| cell.ok_or("an incomplete ledger line");
         let (writer, seq) = (get(cells.writer)?, get(cells.seq)?);
         let seen = self.ledger.entry((writer, seq)).or_default();
-        let Some(commit) = commit else { return Ok(()) };
-        if std::mem::replace(seen, true) {
+        if !as_change {
+            seen.point = Some(seen.point.map_or(at, |point| point.min(at)));
+            return Ok(());
+        }
+        if std::mem::replace(&mut seen.as_change, true) {
             return Err(format!("transaction {writer}/{seq} for the second time"));
         }
-        if lsn(cells.point.as_deref().ok_or("no point")?)? > commit {
-            return Err("the commit is before the transaction".into());
+        if seen.point.is_some_and(|point| at >= point) {
+            return Err("a row of the snapshot that was committed after it".into());
         }
         let last = self.last_seq.insert(writer, seq);
         if last.is_some_and(|last| last >= seq) {
@@ -370,10 +375,15 @@ impl Verifier {
     }
 
     /// Against the tables.
-    fn compare(&self, db: &Db) -> Result<(), String> {
-        let rows = |sql: &str| db.rows(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let committed: HashSet<(i64, i64)> =
-            rows("select writer::bigint, seq from ledger").iter().map(|row| (row.get(0), row.get(1))).collect();
+    fn compare(&self, db: &mut dyn Db) -> Result<(), String> {
+        let mut rows = |sql: &str| db.rows(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let text = self.target.dialect().text;
+        let get =
+            |row: &[Option<String>], column: usize| row[column].clone().unwrap_or_else(|| panic!("NULL in {row:?}"));
+        let committed: HashSet<(i64, i64)> = rows("select writer, seq from ledger")
+            .iter()
+            .map(|row| (number(row, 0).expect("a number"), number(row, 1).expect("a number")))
+            .collect();
         let lost: Vec<_> = committed.iter().filter(|id| !self.ledger.contains_key(id)).take(5).collect();
         let ghosts: Vec<_> = self.ledger.keys().filter(|id| !committed.contains(id)).take(5).collect();
         if !lost.is_empty() || !ghosts.is_empty() {
@@ -383,24 +393,21 @@ impl Verifier {
         let mut there = 0;
         for table in Table::ALL {
             let sql = format!(
-                "select id, part::text, writer::bigint, seq, n::bigint, note, big, big_sum, sum from {}",
+                "select id, cast(part as {text}), writer, seq, n, note, big, big_sum, sum from {}",
                 table.name()
             );
             for row in rows(&sql) {
-                let cells = Cells {
-                    id: row.get(0),
-                    part: row.get::<_, Option<String>>(1).map(serde_json::Value::from),
-                    ..Cells::default()
-                };
+                let exact = |column| number(&row, column).expect("a number");
+                let cells = Cells { id: number(&row, 0), part: row[1].clone().map(Into::into), ..Cells::default() };
                 let expected = Row {
-                    part: row.get(1),
-                    writer: row.get(2),
-                    seq: row.get(3),
-                    n: row.get(4),
-                    note: row.get(5),
-                    big: Some(row.get(6)),
-                    big_sum: row.get(7),
-                    sum: row.get(8),
+                    part: get(&row, 1),
+                    writer: exact(2),
+                    seq: exact(3),
+                    n: exact(4),
+                    note: get(&row, 5),
+                    big: Some(row[6].clone()),
+                    big_sum: number(&row, 7),
+                    sum: exact(8),
                 };
                 there += 1;
                 let key = key(table, &cells)?;
@@ -412,17 +419,13 @@ impl Verifier {
             }
         }
         if there < self.rows.len() {
-            let there: HashSet<Key> = Table::ALL
-                .into_iter()
-                .flat_map(|table| {
-                    let of = rows(&format!("select id, part::text from {}", table.name()));
-                    of.into_iter().map(move |row| {
-                        let part =
-                            if matches!(table, Table::Pairs | Table::Parts) { row.get(1) } else { String::new() };
-                        (table, row.get(0), part)
-                    })
-                })
-                .collect();
+            let mut there: HashSet<Key> = HashSet::new();
+            for table in Table::ALL {
+                for row in rows(&format!("select id, cast(part as {text}) from {}", table.name())) {
+                    let part = if matches!(table, Table::Pairs | Table::Parts) { get(&row, 1) } else { String::new() };
+                    there.insert((table, number(&row, 0).expect("an id"), part));
+                }
+            }
             let more = self.rows.iter().filter(|(key, _)| !there.contains(key));
             wrong.extend(more.map(|(key, row)| format!("{key:?} was deleted, and stands at sequence {}", row.seq)));
         }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::{SeedableRng, random};
-use tokio_postgres::{Client, NoTls};
+
+use super::target::{Cells, Connect, Db, Dialect, Failed};
 
 pub const WRITERS: i64 = 3;
 /// Sometimes a transaction is this large.
@@ -75,51 +76,6 @@ pub fn digest(table: Table, op: &str, id: i64, sum: i64) -> i64 {
     i64::from(crc32fast::hash(format!("{}|{op}|{id}|{sum}", table.name()).as_bytes()))
 }
 
-pub const SCHEMA: &str = "
-    create table orders (id bigint primary key, part int, writer int, seq bigint, n int, note text, big text, big_sum bigint, sum bigint) with (fillfactor = 95);
-    create table pairs (id bigint, part text, writer int, seq bigint, n int, note text, big text, big_sum bigint, sum bigint, primary key (part, id));
-    create table loose (id bigint, part int, writer int, seq bigint, n int, note text, big text, big_sum bigint, sum bigint);
-    alter table loose replica identity full;
-    create index on loose (id);
-    create table parts (id bigint, part int, writer int, seq bigint, n int, note text, big text, big_sum bigint, sum bigint, primary key (id, part)) partition by list (part);
-    create table parts_0 partition of parts for values in (0, 1);
-    create table parts_1 partition of parts for values in (2);
-    create table parts_2 partition of parts for values in (3);
-    create table side (id bigint primary key, part int, writer int, seq bigint, n int, note text, big text, big_sum bigint, sum bigint);
-    create table ledger (writer int, seq bigint, ops int, digest bigint, point text, primary key (writer, seq));
-    alter table orders alter big set storage external;
-    alter table pairs alter big set storage external;
-    alter table loose alter big set storage external;
-    alter table parts alter big set storage external;
-    alter table parts_0 alter big set storage external;
-    alter table parts_1 alter big set storage external;
-    alter table parts_2 alter big set storage external;
-";
-
-/// One connection, used from a thread.
-pub struct Db {
-    runtime: tokio::runtime::Runtime,
-    client: Client,
-}
-
-impl Db {
-    pub fn connect(url: &str) -> Result<Db, tokio_postgres::Error> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let (client, connection) = runtime.block_on(tokio_postgres::connect(url, NoTls))?;
-        runtime.spawn(connection);
-        Ok(Db { runtime, client })
-    }
-
-    pub fn run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
-        self.runtime.block_on(self.client.batch_execute(sql))
-    }
-
-    pub fn rows(&self, sql: &str) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-        self.runtime.block_on(self.client.query(sql, &[]))
-    }
-}
-
 /// What a writer knows of a row: enough to change it and to stamp the result.
 #[derive(Clone, Copy)]
 struct Known {
@@ -162,6 +118,7 @@ impl Keys {
 
 pub struct Writer {
     id: i64,
+    dialect: Dialect,
     rng: StdRng,
     tables: HashMap<Table, Keys>,
     next: i64,
@@ -174,10 +131,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(id: i64) -> Writer {
+    pub fn new(id: i64, dialect: Dialect) -> Writer {
         let seed = random();
         Writer {
             id,
+            dialect,
             rng: StdRng::seed_from_u64(seed),
             tables: HashMap::new(),
             next: 0,
@@ -190,26 +148,28 @@ impl Writer {
     }
 
     /// Reads what is there.
-    fn load(&mut self, db: &Db) -> Result<(), tokio_postgres::Error> {
+    fn load(&mut self, db: &mut dyn Db) -> Result<(), Failed> {
         let mut highest = 0;
         self.tables.clear();
         for table in Table::ALL {
             let owner = if table == Table::Side { "0".to_owned() } else { format!("id % {WRITERS}") };
             let sql = format!(
-                "select id, right(part::text, 1)::int, big_sum from {} where {owner} = {}",
+                "select id, right(cast(part as {}), 1), big_sum from {} where {owner} = {}",
+                self.dialect.text,
                 table.name(),
                 self.id
             );
             let mut keys = Keys::default();
             for row in db.rows(&sql)? {
-                let id: i64 = row.get(0);
+                let id = number(&row, 0).expect("an id");
                 highest = highest.max(id);
-                keys.put(id, Known { part: row.get(1), big_sum: row.get(2) });
+                keys.put(id, Known { part: number(&row, 1).expect("a part") as i32, big_sum: number(&row, 2) });
             }
             self.tables.insert(table, keys);
         }
         self.next = self.next.max(highest / WRITERS + 1);
-        self.seq = db.rows(&format!("select coalesce(max(seq), 0) from ledger where writer = {}", self.id))?[0].get(0);
+        let last = db.rows(&format!("select coalesce(max(seq), 0) from ledger where writer = {}", self.id))?;
+        self.seq = number(&last[0], 0).expect("a number");
         Ok(())
     }
 
@@ -305,7 +265,7 @@ impl Writer {
         self.remember(table, new_id);
         self.keys(table).put(new_id, Known { part: new_part, big_sum: new_big_sum });
         let partition = |part: i32| part.max(1);
-        if table == Table::Parts && partition(part) != partition(new_part) {
+        if self.dialect.partition_moves && table == Table::Parts && partition(part) != partition(new_part) {
             self.count(table, "d", id, 0);
             self.count(table, "c", new_id, sum);
         } else {
@@ -353,7 +313,7 @@ impl Writer {
             0..60 => self.update(table),
             60..64 => self.insert(table, false),
             64..68 => self.delete(table),
-            68 if table == Table::Side => self.truncate(),
+            68 if table == Table::Side && self.dialect.truncates => self.truncate(),
             _ if full => self.delete(table),
             _ => self.insert(table, false),
         }
@@ -399,7 +359,7 @@ impl Writer {
         (0..rows).for_each(|_| self.change());
         let _ = write!(
             self.script,
-            "insert into ledger values ({}, {}, {}, {}, pg_current_wal_insert_lsn()::text); commit",
+            "insert into ledger values ({}, {}, {}, {}); commit",
             self.id, self.seq, self.ops, self.digest
         );
         scripts.push(std::mem::take(&mut self.script));
@@ -407,7 +367,7 @@ impl Writer {
     }
 
     /// Rows to begin with: in no ledger.
-    pub fn fill(&mut self, db: &Db) {
+    pub fn fill(&mut self, db: &mut dyn Db) {
         for table in Table::ALL {
             let writers = if table == Table::Side { 1 } else { WRITERS as usize };
             if table == Table::Side && self.id != 0 {
@@ -423,11 +383,11 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, url: &str, stop: &AtomicBool, committed: &AtomicU64, pause_ms: u64) {
+    fn write(&mut self, connect: &Connect, stop: &AtomicBool, committed: &AtomicU64, pause_ms: u64) {
         while !stop.load(Ordering::Relaxed) {
             let result = (|| {
-                let db = Db::connect(url)?;
-                self.load(&db)?;
+                let mut db = connect()?;
+                self.load(db.as_mut())?;
                 while !stop.load(Ordering::Relaxed) {
                     let scripts = self.transaction();
                     for (n, script) in scripts.iter().enumerate() {
@@ -439,25 +399,26 @@ impl Writer {
                     committed.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(self.rng.random_range(0..=2 * pause_ms)));
                 }
-                Ok::<(), tokio_postgres::Error>(())
+                Ok::<(), Failed>(())
             })();
-            if let Err(error) = result {
-                // The server is away, or went away in the middle; anything else would be a mistake of this file.
-                if let Some(db) = error.as_db_error() {
-                    let code = db.code().code();
-                    assert!(code.starts_with("57") || code.starts_with("08"), "writer {}: {db}", self.id);
-                }
+            if let Err(Failed { away, message }) = result {
+                assert!(away, "writer {}: {message}", self.id);
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
     }
 }
 
+/// A cell as a number; none for NULL.
+pub fn number(row: &Cells, column: usize) -> Option<i64> {
+    row[column].as_ref().map(|text| text.parse().unwrap_or_else(|_| panic!("no number: {text:?}")))
+}
+
 fn sql(value: Option<i64>) -> String {
     value.map_or("null".to_owned(), |value| value.to_string())
 }
 
-/// The writers at work, and VACUUM beside them: what it frees in early pages is where later rows move to.
+/// The writers at work, and beside them what tidies the tables up.
 pub struct Load {
     stop: Arc<AtomicBool>,
     committed: Arc<AtomicU64>,
@@ -465,26 +426,28 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(url: &str, pause_ms: u64) -> Load {
+    pub fn start(connect: &Connect, dialect: Dialect, pause_ms: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let committed = Arc::new(AtomicU64::new(0));
         let mut threads: Vec<_> = (0..WRITERS)
             .map(|id| {
-                let (url, stop, committed) = (url.to_owned(), stop.clone(), committed.clone());
-                std::thread::spawn(move || Writer::new(id).write(&url, &stop, &committed, pause_ms))
+                let (connect, stop, committed) = (connect.clone(), stop.clone(), committed.clone());
+                std::thread::spawn(move || Writer::new(id, dialect).write(&connect, &stop, &committed, pause_ms))
             })
             .collect();
-        let (vacuum_url, vacuum_stop) = (url.to_owned(), stop.clone());
-        threads.push(std::thread::spawn(move || {
-            while !vacuum_stop.load(Ordering::Relaxed) {
-                if let Ok(db) = Db::connect(&vacuum_url) {
-                    for table in Table::ALL {
-                        let _ = db.run(&format!("vacuum {}", table.name()));
+        if let Some(tidy) = dialect.tidy {
+            let (connect, stop) = (connect.clone(), stop.clone());
+            threads.push(std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    if let Ok(mut db) = connect() {
+                        for table in Table::ALL {
+                            let _ = db.run(&format!("{tidy} {}", table.name()));
+                        }
                     }
+                    std::thread::sleep(Duration::from_millis(400));
                 }
-                std::thread::sleep(Duration::from_millis(400));
-            }
-        }));
+            }));
+        }
         Load { stop, committed, threads }
     }
 
