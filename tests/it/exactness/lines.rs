@@ -95,8 +95,16 @@ pub struct Follower {
 
 impl Follower {
     pub fn new(url: &str, arguments: &[&str]) -> Follower {
-        let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
-        Follower { url: url.to_string(), state: tempfile::tempdir().expect("a folder"), arguments }
+        let state = tempfile::tempdir().expect("a folder");
+        let mut arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
+        if url.starts_with("postgres") {
+            // Replication slots are the server's, not the database's: the name of the folder makes this one ours.
+            let folder = state.path().file_name().expect("a name").to_string_lossy();
+            let unique: String = folder.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let slot = format!("exact_{}_{unique}", std::process::id());
+            arguments.extend(["--slot", &slot[..slot.len().min(63)], "--publication", "exact"].map(str::to_owned));
+        }
+        Follower { url: url.to_string(), state, arguments }
     }
 
     /// Everything that is new, up to the server's position now. The first time that is the snapshot.
@@ -106,22 +114,8 @@ impl Follower {
 
     /// `Err`: what it said on stderr.
     pub fn try_text(&self) -> Result<String, String> {
-        // Replication slots are the server's, not the database's: the name of the folder makes this one ours.
-        let name = format!("exact_{}", std::process::id());
-        let folder = self.state.path().file_name().expect("a name").to_string_lossy();
-        let unique: String = folder.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let slot = format!("{name}_{unique}");
         let output = walbrook()
-            .args([
-                "tail",
-                &self.url,
-                "--until",
-                "current",
-                "--slot",
-                &slot[..slot.len().min(63)],
-                "--publication",
-                "exact",
-            ])
+            .args(["tail", &self.url, "--until", "current"])
             .arg("--state-dir")
             .arg(self.state.path())
             .args(&self.arguments)

@@ -6,6 +6,7 @@
 
 mod encodings;
 mod lines;
+mod mysql;
 mod names;
 mod oracle;
 mod random;

@@ -72,7 +72,7 @@ impl Expected {
 }
 
 /// The significant digits of a printed number.
-fn digits(number: &str) -> usize {
+pub fn digits(number: &str) -> usize {
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     digits.trim_matches('0').len()
