@@ -1,5 +1,8 @@
 //! MySQL and MariaDB: row-based binary logs, and snapshots by SELECT.
 
+pub mod retention;
+pub mod schema;
+pub mod server;
 mod settings;
 
 use crate::source::tables::Names;
