@@ -6,3 +6,6 @@ mod reader;
 pub mod row;
 
 use reader::Reader;
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub trait Subject {
     fn session(&self) -> Box<dyn Session>;
     /// The namespace in which a table of a plain name is made.
     fn namespace(&self) -> String;
+    /// The arguments that select all tables of the database, where its URL does not.
+    fn all_tables(&self) -> Vec<String>;
     /// The arguments that give a stream of this test alone a name on the server.
     fn stream_arguments(&self) -> Vec<String>;
     /// What walbrook has made and left on the server: slots, publications.

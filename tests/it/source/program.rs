@@ -193,6 +193,9 @@ pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
 pub fn tail(subject: &dyn Subject, arguments: &[&str]) -> Program {
     let mut command = walbrook();
     command.arg("tail").arg(subject.url()).args(arguments);
+    if !arguments.contains(&"--tables") {
+        command.args(subject.all_tables());
+    }
     Program::start(command)
 }
 
@@ -217,6 +220,9 @@ impl<'s> Stream<'s> {
         let dir = tempfile::tempdir().expect("a folder for its state");
         let mut all = vec!["--state-dir".to_owned(), dir.path().join("state").to_str().expect("UTF-8").to_owned()];
         all.extend(subject.stream_arguments());
+        if !arguments.contains(&"--tables") {
+            all.extend(subject.all_tables());
+        }
         all.extend(arguments.iter().map(|argument| argument.to_string()));
         Stream { subject, arguments: all, _state: dir }
     }

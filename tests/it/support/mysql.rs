@@ -115,9 +115,9 @@ impl Server {
         program
     }
 
-    /// A user's URL of a database.
-    pub fn url_as(&self, user: &str, database: &str) -> String {
-        format!("{}://{user}:secret@127.0.0.1:{}/{database}", self.version.scheme(), self.port())
+    /// A user's URL.
+    pub fn url_as(&self, user: &str) -> String {
+        format!("{}://{user}:secret@127.0.0.1:{}/", self.version.scheme(), self.port())
     }
 
     /// A new, empty database whose name starts with `prefix`, for one test alone.
@@ -194,9 +194,14 @@ impl Database<'_> {
         &self.user
     }
 
-    /// That user's URL of the database.
+    /// That user's URL. It is of the server: what is wanted of it is told by [`Database::tables`].
     pub fn url(&self) -> String {
-        self.server.url_as(&self.user, &self.name)
+        self.server.url_as(&self.user)
+    }
+
+    /// The arguments that select this database's tables.
+    pub fn tables(&self) -> Vec<String> {
+        vec!["--tables".to_owned(), format!("{}.*", self.name)]
     }
 
     /// As root; see [`Server::sql`].

@@ -147,11 +147,13 @@ pub struct Incident<'a> {
 /// ```text
 /// INCIDENT: Int2 number, Int1 length of the message, the message
 /// ```
+///
+/// What may be left over is not looked at: MySQL 9.7 was seen to put a second checksum there, and no reader goes on behind
+/// this event.
 pub(super) fn incident<'a>(event: &Event<'a>) -> Result<Incident<'a>, WireError> {
     let mut reader = event.reader("INCIDENT");
     let number = reader.u16()?;
     let length = usize::from(reader.u8()?);
     let message = reader.take(length)?;
-    reader.end()?;
     Ok(Incident { number, message })
 }

@@ -23,7 +23,7 @@ pub struct Gtid<'a> {
 /// What else such an event says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GtidFields {
-    /// Every change of the transaction can be rolled back; else it may hold some logged as statements.
+    /// It may hold a change logged as a statement; DDL always does.
     pub may_have_statements: bool,
     pub last_committed: u64,
     pub sequence_number: u64,

@@ -25,6 +25,9 @@ pub struct RowScan<'a, 'p> {
     kind: RowsKind,
     before: Option<Columns<'a>>,
     after: Option<Columns<'a>>,
+    /// One row without a column and so without a byte is still to come: MySQL logs `INSERT INTO t VALUES ()` so under a
+    /// minimal image, and refuses to log several of them.
+    bare: bool,
     /// The last row's bitmap of differences.
     differences: Bitmap<'a>,
 }
@@ -72,16 +75,10 @@ impl<'a> Rows<'a> {
             return Err(WireError::new(self.kind.name(), "another number of columns than its TABLE_MAP has", at));
         }
         let new_absent = if self.kind == RowsKind::Write { Cell::MISSING } else { Cell::UNCHANGED };
-        Ok(RowScan {
-            plan,
-            event,
-            at,
-            base,
-            kind: self.kind,
-            before: self.before.map(|present| Columns::new(present, Cell::MISSING)),
-            after: self.after.map(|present| Columns::new(present, new_absent)),
-            differences: Bitmap::new(&[], 0),
-        })
+        let before = self.before.map(|present| Columns::new(present, Cell::MISSING));
+        let after = self.after.map(|present| Columns::new(present, new_absent));
+        let bare = at == event.len() && before.iter().chain(&after).all(|columns| columns.null_bytes == 0);
+        Ok(RowScan { plan, event, at, base, kind: self.kind, before, after, bare, differences: Bitmap::new(&[], 0) })
     }
 }
 
@@ -93,12 +90,12 @@ impl RowScan<'_, '_> {
     /// A value longer than the event, an image that is cut off. No cell is added then.
     #[inline]
     pub fn next(&mut self, cells: &mut Vec<Cell>) -> Result<bool, WireError> {
-        if self.at == self.event.len() {
+        if self.at == self.event.len() && !self.bare {
             return Ok(false);
         }
         let (start, at) = (cells.len(), self.at);
         self.row(cells).inspect_err(|_| cells.truncate(start))?;
-        if self.at == at {
+        if self.at == at && !std::mem::take(&mut self.bare) {
             // Else there would be no end of them.
             cells.truncate(start);
             return Err(self.wrong("bytes left over behind rows without columns", at));

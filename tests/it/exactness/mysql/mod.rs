@@ -87,7 +87,8 @@ fn every_type(version: Version) {
 fn compare(server: &Server, entries: &[Entry]) {
     let db = server.database("exact");
     db.sql(&setup(entries));
-    let follower = Follower::new(&db.url(), &["--snapshot-workers", "2"]);
+    let tables = db.tables();
+    let follower = Follower::new(&db.url(), &["--snapshot-workers", "2", &tables[0], &tables[1]]);
     let first: Vec<_> = entries.iter().enumerate().map(|(at, entry)| column(&db, at, entry, 0)).collect();
     let snapshot = by_table(follower.lines());
 

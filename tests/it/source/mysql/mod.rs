@@ -26,6 +26,9 @@ impl Subject for MySql<'_> {
     fn namespace(&self) -> String {
         self.0.name().to_owned()
     }
+    fn all_tables(&self) -> Vec<String> {
+        self.0.tables()
+    }
     fn stream_arguments(&self) -> Vec<String> {
         Vec::new()
     }

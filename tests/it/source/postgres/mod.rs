@@ -55,6 +55,9 @@ impl Subject for Postgres<'_> {
     fn namespace(&self) -> String {
         "public".to_owned()
     }
+    fn all_tables(&self) -> Vec<String> {
+        Vec::new()
+    }
     fn stream_arguments(&self) -> Vec<String> {
         let name = self.stream_name();
         vec!["--slot".into(), name.clone(), "--publication".into(), name]

@@ -35,7 +35,7 @@ pub struct MapColumn<'a> {
     pub kind: ColumnType,
     pub detail: Detail,
     pub nullable: bool,
-    /// Of numbers. Logged whatever `binlog_row_metadata` is; only MySQL before 8.0.1 and MariaDB with `NO_LOG` leave it out.
+    /// Of numbers; a YEAR's means nothing. Logged with `binlog_row_metadata` MINIMAL too; MariaDB's NO_LOG leaves it out.
     pub unsigned: Option<bool>,
     /// Collation id of CHAR, VARCHAR, TEXT (63: BINARY, VARBINARY, BLOB); of ENUM and SET only with full metadata.
     pub collation: Option<u16>,
@@ -132,6 +132,7 @@ impl<'a> TableMap<'a> {
     fn read_fields(&self, description: &mut TableDescription<'a>) -> Result<(), WireError> {
         let mut reader = Reader::new(NAME, self.optional, 0);
         let columns = &mut description.columns;
+        let text = if self.flavor == Flavor::MariaDb { is_text_of_mariadb } else { is_text };
         while !reader.is_empty() {
             let field = reader.u8()?;
             let length = reader.packed_length()?;
@@ -139,11 +140,11 @@ impl<'a> TableMap<'a> {
             reader.take(length)?;
             match field {
                 field::SIGNEDNESS => {
-                    let numbers = columns.iter_mut().filter(|column| is_number(column.kind, self.flavor));
+                    let numbers = columns.iter_mut().filter(|column| is_number(column.kind));
                     bits(&mut value, numbers, |column, unsigned| column.unsigned = Some(unsigned))?;
                 }
-                field::DEFAULT_CHARSET => default_charset(&mut value, columns, is_text)?,
-                field::COLUMN_CHARSET => column_charset(&mut value, columns, is_text)?,
+                field::DEFAULT_CHARSET => default_charset(&mut value, columns, text)?,
+                field::COLUMN_CHARSET => column_charset(&mut value, columns, text)?,
                 field::LABEL_DEFAULT_CHARSET => default_charset(&mut value, columns, is_labelled)?,
                 field::LABEL_COLUMN_CHARSET => column_charset(&mut value, columns, is_labelled)?,
                 field::COLUMN_NAME => {
@@ -180,21 +181,21 @@ impl<'a> TableMap<'a> {
     }
 }
 
-fn is_number(kind: ColumnType, flavor: Flavor) -> bool {
+/// A YEAR is among them, though the manual does not say so; what its bit says depends on the server.
+fn is_number(kind: ColumnType) -> bool {
     use ColumnType as Type;
-    match kind {
+    matches!(
+        kind,
         Type::Tiny
-        | Type::Short
-        | Type::Int24
-        | Type::Long
-        | Type::LongLong
-        | Type::Float
-        | Type::Double
-        | Type::NewDecimal => true,
-        // In MariaDB it is a TINYINT UNSIGNED that prints otherwise.
-        Type::Year => flavor == Flavor::MariaDb,
-        _ => false,
-    }
+            | Type::Short
+            | Type::Int24
+            | Type::Long
+            | Type::LongLong
+            | Type::Year
+            | Type::Float
+            | Type::Double
+            | Type::NewDecimal
+    )
 }
 
 fn is_text(kind: ColumnType) -> bool {
@@ -211,6 +212,11 @@ fn is_text(kind: ColumnType) -> bool {
             | Type::LongBlob
             | Type::BlobCompressed
     )
+}
+
+/// MariaDB counts GEOMETRY among the texts, as the binary strings they are to it.
+fn is_text_of_mariadb(kind: ColumnType) -> bool {
+    is_text(kind) || kind == ColumnType::Geometry
 }
 
 fn is_labelled(kind: ColumnType) -> bool {
