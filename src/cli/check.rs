@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{build, report};
+use super::{build, offsets, report};
 use crate::config::Config;
 use crate::error::{Error, Finding, Level, Result};
-use crate::offset::RocksStore;
+use crate::offset::{Checkpoint, OffsetStore, RocksStore};
+use crate::record::{Lineage, Position};
+use crate::source::{Source, Stored, Verdict};
 
 /// Every prerequisite of source, sinks and store, a line each. The exit code: 0 when all hold, else 1.
 pub async fn check(config: &Config, as_json: bool) -> Result<u8> {
@@ -39,14 +41,54 @@ pub async fn check(config: &Config, as_json: bool) -> Result<u8> {
 
 async fn source_findings(config: &Config) -> Result<Vec<Finding>> {
     let mut source = build::source(&config.source)?;
-    let findings = match source.check().await {
+    let checkpoint = config.state_dir.as_deref().map_or_else(Checkpoint::default, checkpoint);
+    // What cannot be read of it is found again, and said, by the one who goes on from there.
+    let interrupted = source.interrupted(&checkpoint.state).unwrap_or_default();
+    let needed = offsets::needed(&checkpoint, interrupted);
+    let stored = checkpoint.lineage.as_ref().map(|lineage| Stored {
+        lineage,
+        needed: needed.as_ref(),
+        state: &checkpoint.state,
+    });
+    let mut findings = match source.check(stored).await {
         Ok(findings) => findings,
         Err(error) => return Ok(vec![unreachable_source(&error)]),
     };
+    if let (Some(lineage), Some(position)) = (&checkpoint.lineage, &needed) {
+        findings.push(stored_position(&mut *source, lineage, position).await);
+    }
     if let Err(error) = source.close(None).await {
         tracing::debug!(?error, "leaving the source");
     }
     Ok(findings)
+}
+
+/// What the store holds, if there is one that can be read.
+fn checkpoint(dir: &Path) -> Checkpoint {
+    if !dir.join("offsets").exists() {
+        return Checkpoint::default();
+    }
+    RocksStore::open_read_only(dir).and_then(|store| store.load()).unwrap_or_default()
+}
+
+/// Whether the next start can go on.
+async fn stored_position(source: &mut dyn Source, lineage: &Lineage, position: &Position) -> Finding {
+    let subject = "stored position";
+    let verdict = async {
+        source.lineage().await?;
+        source.retention(lineage, position).await
+    };
+    match verdict.await {
+        Ok(Verdict::Valid) => Finding::ok(subject, format!("the server covers {position}")),
+        Ok(lost) => {
+            let remedy = "on_lost_position: resnapshot starts over with a snapshot; or bring the log back";
+            Finding::problem(subject, lost.to_string(), remedy)
+        }
+        Err(error) => {
+            let message = report::explain(&error).trim_start_matches("error: ").to_owned();
+            Finding::warning(subject, message, "the server could not be asked whether it covers it; see above")
+        }
+    }
 }
 
 /// Not even a connection: the sinks are still worth checking.

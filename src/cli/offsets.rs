@@ -66,8 +66,7 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
     }
     let mut source = build::source(&config)?;
     let interrupted = source.interrupted(&checkpoint.state)?;
-    let positions = checkpoint.sinks.values().filter_map(|offset| offset.position.clone());
-    let needed = positions.chain(interrupted.clone()).reduce(Position::earlier);
+    let needed = needed(checkpoint, interrupted.clone());
     let answer = match (&checkpoint.lineage, needed) {
         (Some(lineage), Some(needed)) => {
             let verdict = async {
@@ -85,6 +84,12 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
         tracing::debug!(?error, "leaving the source");
     }
     Ok((answer, interrupted))
+}
+
+/// The earliest position of the store, with that of an unfinished snapshot.
+pub(super) fn needed(checkpoint: &Checkpoint, interrupted: Option<Position>) -> Option<Position> {
+    let positions = checkpoint.sinks.values().filter_map(|offset| offset.position.clone());
+    positions.chain(interrupted).reduce(Position::earlier)
 }
 
 /// A sink's own mark as text where it is one, else its size.

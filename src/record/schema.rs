@@ -109,6 +109,8 @@ pub enum DataType {
     Json,
     /// The labels in their order.
     Enum(Box<[Box<str>]>),
+    /// The labels in their order; a value is text, those it has with commas between.
+    Set(Box<[Box<str>]>),
     Array(Box<ArrayType>),
 }
 

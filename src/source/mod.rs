@@ -25,6 +25,15 @@ pub use retention::{Gap, Verdict};
 /// A source's durable state, as the offset store holds it.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// What the offset store holds of earlier runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    pub lineage: &'a Lineage,
+    /// The earliest position; none while the first snapshot is not complete and has no progress.
+    pub needed: Option<&'a Position>,
+    pub state: &'a State,
+}
+
 /// Why a stream ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
@@ -84,8 +93,9 @@ pub trait Source: Send {
     /// Tells the server the last confirmed position and gives back what is not to outlive the process.
     async fn close(&mut self, confirmed: Option<Position>) -> Result<()>;
 
-    /// Every prerequisite, all at once. An error only where not even a connection can be had.
-    async fn check(&mut self) -> Result<Vec<Finding>>;
+    /// Every prerequisite, all at once. `stored`: what earlier runs have left, if anything. An error only where not even a
+    /// connection can be had.
+    async fn check(&mut self, stored: Option<Stored<'_>>) -> Result<Vec<Finding>>;
 
     /// The tables and columns there are, as JSON.
     async fn discover(&mut self) -> Result<serde_json::Value>;

@@ -8,7 +8,7 @@ use crate::flow::BatchWriter;
 use crate::offset::{Continuity, MemoryStore};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
-use crate::source::{Gap, State};
+use crate::source::{Gap, State, Stored};
 
 fn at(lsn: u64) -> Position {
     Position::Postgres(Lsn(lsn))
@@ -82,7 +82,7 @@ impl Source for FailsOver {
     async fn close(&mut self, _: Option<Position>) -> Result<()> {
         Ok(())
     }
-    async fn check(&mut self) -> Result<Vec<Finding>> {
+    async fn check(&mut self, _: Option<Stored<'_>>) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
     async fn discover(&mut self) -> Result<serde_json::Value> {

@@ -1,9 +1,16 @@
 //! MySQL and MariaDB: row-based binary logs, and snapshots by SELECT.
 
+pub mod ask;
+pub mod catalog;
+pub mod check;
+pub mod discover;
+pub mod quote;
 pub mod retention;
 pub mod schema;
 pub mod server;
 mod settings;
+pub mod types;
+pub mod status;
 
 use crate::source::tables::Names;
 

@@ -34,7 +34,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{SnapshotSettings, Source, State, StreamEnd, Verdict};
+use crate::source::{SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -434,7 +434,7 @@ impl Source for PostgresSource {
         Ok(())
     }
 
-    async fn check(&mut self) -> Result<Vec<Finding>> {
+    async fn check(&mut self, _stored: Option<Stored<'_>>) -> Result<Vec<Finding>> {
         let Settings { conninfo, selection, slot, publication, takes_snapshot, .. } = &self.settings;
         let (slot, publication) = (slot.as_deref(), publication.as_deref());
         check::check(conninfo, &Wanted { selection, slot, publication, snapshot: *takes_snapshot }).await

@@ -4,6 +4,7 @@ pub mod column;
 pub mod event;
 mod reader;
 pub mod row;
+pub mod value;
 
 use reader::Reader;
 

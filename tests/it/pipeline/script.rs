@@ -15,7 +15,7 @@ use walbrook::record::{
     Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, TableSchema, Txn, Value,
 };
 use walbrook::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
-use walbrook::source::{Gap, Source, State, StreamEnd, Verdict};
+use walbrook::source::{Gap, Source, State, Stored, StreamEnd, Verdict};
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -353,7 +353,7 @@ impl Source for ScriptedSource {
         Ok(())
     }
 
-    async fn check(&mut self) -> Result<Vec<Finding>> {
+    async fn check(&mut self, _: Option<Stored<'_>>) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }
 

@@ -41,6 +41,11 @@ impl Instance {
         Self::launch(self.kind, self.version, self.bin.clone(), dir, settings)
     }
 
+    /// Another one of the same programs, new.
+    pub fn another(&self, settings: &[&str]) -> Instance {
+        self.beside(folder(), settings)
+    }
+
     /// Starts what there is in the folder, or what is made there.
     fn launch(kind: Kind, version: &'static str, bin: PathBuf, dir: PathBuf, settings: &[&str]) -> Instance {
         // In a process group of its own: Ctrl-C on a terminal ends the tests and must not end the watchdog.

@@ -75,6 +75,27 @@ impl Server {
         Ok(Server { version, instance: Instance::create(KIND, version.name(), settings)? })
     }
 
+    /// A replica of this server, which has written nothing but its own accounts, and which logs what it is told.
+    pub fn replica(&self) -> Server {
+        let settings = ["server-id=2", "log-slave-updates=ON"];
+        let (settings, port) = (&settings[..1 + usize::from(self.version.is_mariadb())], self.port());
+        let replica = Server { version: self.version, instance: self.instance.another(settings) };
+        let follow = if self.version.is_mariadb() {
+            format!(
+                "change master to master_host='127.0.0.1', master_port={port}, master_user='root', master_password='secret',
+                 master_use_gtid=slave_pos, master_ssl=0, master_connect_retry=1; start slave"
+            )
+        } else {
+            format!(
+                "change replication source to source_host='127.0.0.1', source_port={port}, source_user='root',
+                 source_password='secret', source_auto_position=1, get_source_public_key=1, source_connect_retry=1;
+                 start replica"
+            )
+        };
+        replica.sql("", &follow);
+        replica
+    }
+
     /// Starts a stopped server again, on the same port.
     pub fn start(&self) {
         self.instance.start();
@@ -180,12 +201,12 @@ pub struct Database<'s> {
     user: String,
 }
 
-impl Database<'_> {
+impl<'s> Database<'s> {
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub fn server(&self) -> &Server {
+    pub fn server(&self) -> &'s Server {
         self.server
     }
 
@@ -224,10 +245,15 @@ impl Client {
         Client { child, stdin, stdout: BufReader::new(stdout) }
     }
 
+    /// Waits for no answer.
+    pub fn send(&mut self, sql: &str) {
+        writeln!(self.stdin, "{sql};").expect("the client listens");
+    }
+
     /// Returns what the server answered, each row as a line.
     pub fn sql(&mut self, sql: &str) -> Vec<String> {
         const END: &str = "executed";
-        writeln!(self.stdin, "{sql};\nselect '{END}';").expect("the client listens");
+        self.send(&format!("{sql};\nselect '{END}'"));
         let mut rows = Vec::new();
         for line in (&mut self.stdout).lines() {
             match line.expect("the client's answer") {

@@ -2,6 +2,7 @@
 
 use super::super::column::{ColumnType, Detail};
 use super::super::event::TableMap;
+use super::super::value::{old_datetime_bytes, old_time_bytes, old_timestamp_bytes};
 use crate::wire::WireError;
 
 /// How the images of a table's rows are read, and which of its columns become cells.
@@ -37,9 +38,18 @@ impl RowPlan {
     /// # Panics
     /// An index that is not below `count`.
     pub fn new(map: &TableMap<'_>, outputs: &[Option<u16>], count: u16) -> Result<RowPlan, WireError> {
-        let mut steps = Vec::with_capacity(map.columns());
+        Ok(RowPlan::of_types(&map.types()?, outputs, count))
+    }
+
+    /// As [`RowPlan::new`], where more is known of the columns than a TABLE_MAP tells: a `Detail::Fraction` of MariaDB's
+    /// old TIME, DATETIME and TIMESTAMP.
+    ///
+    /// # Panics
+    /// An index that is not below `count`.
+    pub fn of_types(types: &[(ColumnType, Detail)], outputs: &[Option<u16>], count: u16) -> RowPlan {
+        let mut steps = Vec::with_capacity(types.len());
         let mut json = Vec::new();
-        for (index, (kind, detail)) in map.types()?.into_iter().enumerate() {
+        for (index, &(kind, detail)) in types.iter().enumerate() {
             let output = outputs.get(index).copied().flatten();
             assert!(output.is_none_or(|output| output < count), "a cell beyond the row's");
             let (prefix, fixed) = layout(kind, detail);
@@ -49,7 +59,7 @@ impl RowPlan {
                 json.push(index);
             }
         }
-        Ok(RowPlan { steps: steps.into(), outputs: usize::from(count), json: json.into() })
+        RowPlan { steps: steps.into(), outputs: usize::from(count), json: json.into() }
     }
 
     /// A plan that has a cell for every column.
@@ -84,6 +94,9 @@ fn layout(kind: ColumnType, detail: Detail) -> (u8, u16) {
         (_, Detail::Length { .. }) => (2, 0),
         (_, Detail::Prefix { bytes }) => (bytes, 0),
         (_, Detail::Width { bytes }) => (0, u16::from(bytes)),
+        (Type::Timestamp, Detail::Fraction { digits }) => (0, old_timestamp_bytes(digits)),
+        (Type::Datetime, Detail::Fraction { digits }) => (0, old_datetime_bytes(digits)),
+        (Type::Time, Detail::Fraction { digits }) => (0, old_time_bytes(digits)),
         (_, Detail::Fraction { digits }) => {
             let whole = match kind {
                 Type::Timestamp2 => 4,

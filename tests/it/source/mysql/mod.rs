@@ -1,5 +1,10 @@
 //! What only MySQL and MariaDB have.
 
+mod breaks;
+mod lost;
+mod rows;
+mod schema;
+
 use std::time::Duration;
 
 use super::{Dialect, Session, Subject};
@@ -12,6 +17,52 @@ pub fn on(version: Version, name: &str, test: impl FnOnce(&MySql<'_>)) {
 }
 
 pub struct MySql<'s>(Database<'s>);
+
+impl<'s> MySql<'s> {
+    pub fn new(database: Database<'s>) -> Self {
+        MySql(database)
+    }
+
+    /// Rows as lines.
+    pub fn query(&self, sql: &str) -> String {
+        self.0.sql(sql)
+    }
+
+    pub fn server(&self) -> &'s Server {
+        self.0.server()
+    }
+
+    pub fn version(&self) -> Version {
+        self.server().version()
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Who streams.
+    pub fn user(&self) -> &str {
+        self.0.user()
+    }
+
+    /// The numbers of this test's connections that read the log, or of the others.
+    pub fn connections(&self, read_the_log: bool) -> Vec<String> {
+        let (user, not) = (self.0.user(), if read_the_log { "" } else { "not" });
+        let sql = "select id from information_schema.processlist where user";
+        let found = self.query(&format!("{sql} = '{user}' and command {not} like 'Binlog Dump%'"));
+        found.lines().map(str::to_owned).collect()
+    }
+}
+
+/// `select n` of the numbers from 0, up to 100000 of them, without a table, in no order.
+pub fn numbers(count: u32) -> String {
+    const TEN: &str = "(select 0 n union all select 1 union all select 2 union all select 3 union all select 4
+        union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)";
+    format!(
+        "select n from (select a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n n
+         from {TEN} a, {TEN} b, {TEN} c, {TEN} d, {TEN} e) numbers where n < {count}"
+    )
+}
 
 impl Subject for MySql<'_> {
     fn url(&self) -> String {
@@ -57,3 +108,24 @@ impl Session for Client {
         self.sql(sql);
     }
 }
+
+/// A test on each version: `on_every_version!(name)` runs `fn name(db: &MySql)`.
+macro_rules! on_every_version {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            mod $name {
+                use crate::source::mysql::on;
+                use crate::support::mysql::Version;
+                #[test]
+                fn mysql_9_7() { on(Version::MySql97, stringify!($name), super::$name) }
+                #[test]
+                fn mariadb_10_5() { on(Version::MariaDb105, stringify!($name), super::$name) }
+                #[test]
+                fn mariadb_10_11() { on(Version::MariaDb1011, stringify!($name), super::$name) }
+                #[test]
+                fn mariadb_11_8() { on(Version::MariaDb118, stringify!($name), super::$name) }
+            }
+        )+
+    };
+}
+use on_every_version;

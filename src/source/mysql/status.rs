@@ -1,0 +1,99 @@
+//! Where the server's log ends, and which files it has.
+
+use std::sync::Arc;
+
+use super::ask::{Ask, number, text};
+use super::retention::{Gtids, LogFile};
+use super::server::{Flavor, Server};
+use crate::error::{Error, Result};
+use crate::record::gtid::{GtidSet, MariaDbGtid, MySqlGtids};
+use crate::record::{BinlogPosition, Seen};
+
+/// The version from which nothing is called `MASTER` any more.
+const STATUS_SINCE: (u32, u32, u32) = (8, 2, 0);
+
+/// The files of the log, oldest first.
+///
+/// # Errors
+/// Config: the account may not see them (REPLICATION CLIENT, BINLOG MONITOR), there is no log.
+pub async fn files(ask: &mut dyn Ask, _server: &Server) -> Result<Vec<LogFile>> {
+    let rows = ask.rows("SHOW BINARY LOGS", "asking for the files of the log").await?;
+    let file = |row| Some(LogFile { name: text(row, 0).to_owned(), bytes: number(row, 1)? });
+    rows.iter().map(|row| file(row).ok_or_else(|| Error::bug("SHOW BINARY LOGS names no size"))).collect()
+}
+
+/// The end of the log: file, offset, and what has been executed up to there where GTIDs are on.
+///
+/// # Errors
+/// As [`files`].
+pub async fn tip(ask: &mut dyn Ask, server: &Server) -> Result<BinlogPosition> {
+    let doing = "asking for the end of the log";
+    let mysql = server.flavor == Flavor::MySql;
+    let statement =
+        if mysql && server.version >= STATUS_SINCE { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let rows = ask.rows(statement, doing).await?;
+    let row = rows.first().ok_or_else(|| {
+        Error::config("the server writes no binary log").remedy("set log_bin = binlog below [mysqld], and restart it")
+    })?;
+    let (file, offset) =
+        (text(row, 0), number(row, 1).ok_or_else(|| Error::bug(format!("{statement} says no offset")))?);
+    let seen = if !server.uses_gtids() {
+        Seen::Nothing
+    } else if mysql {
+        Seen::Executed(Arc::new(GtidSet::MySql(mysql_set(text(row, 4))?)))
+    } else {
+        // As of this very offset: transactions go on meanwhile.
+        let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", super::quote::literal(file));
+        let rows = ask.rows(&sql, doing).await?;
+        let position = rows.first().map(|row| text(row, 0)).unwrap_or_default();
+        let set = position.parse().map_err(|_| Error::bug(format!("{sql} says {position:?}")))?;
+        Seen::Executed(Arc::new(GtidSet::MariaDb(set)))
+    };
+    Ok(BinlogPosition { server: server.position_number(), file: file.into(), offset, file_created_unix_s: 0, seen })
+}
+
+/// What the server says in GTIDs of what it has and what it has no longer. `files`: those it has.
+///
+/// # Errors
+/// Those of a query; Bug for an answer that is no GTID set.
+pub async fn gtids(ask: &mut dyn Ask, server: &Server, files: &[LogFile]) -> Result<Gtids> {
+    let doing = "asking for the server's GTIDs";
+    if !server.uses_gtids() {
+        return Ok(Gtids::Off);
+    }
+    if server.flavor == Flavor::MySql {
+        let rows = ask.rows("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged", doing).await?;
+        let row = rows.first().ok_or_else(|| Error::bug("no gtid_executed"))?;
+        return Ok(Gtids::MySql { executed: mysql_set(text(row, 0))?, purged: mysql_set(text(row, 1))? });
+    }
+    let rows = ask.rows("SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos", doing).await?;
+    let row = rows.first().ok_or_else(|| Error::bug("no gtid_binlog_state"))?;
+    let before_oldest = match files.first() {
+        Some(oldest) => gtid_list(ask, &oldest.name).await?,
+        None => Vec::new(),
+    };
+    Ok(Gtids::MariaDb { state: mariadb_list(text(row, 0))?, before_oldest, applied: mariadb_list(text(row, 1))? })
+}
+
+/// FORMAT_DESCRIPTION, perhaps START_ENCRYPTION, GTID_LIST: it is among the first events of every file.
+const FIRST_EVENTS: u32 = 4;
+
+/// What was logged before a file of MariaDB's: its GTID_LIST.
+async fn gtid_list(ask: &mut dyn Ask, file: &str) -> Result<Vec<MariaDbGtid>> {
+    let doing = "reading what was logged before the oldest file";
+    let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {FIRST_EVENTS}", super::quote::literal(file));
+    let rows = ask.rows(&sql, doing).await?;
+    let list = rows.iter().find(|row| text(row, 2) == "Gtid_list");
+    // `[0-1-5,1-2-3]`; a file of a server before 10.0.2 has none.
+    let list = list.map(|row| text(row, 5)).unwrap_or_default();
+    mariadb_list(list.trim_start_matches('[').trim_end_matches(']'))
+}
+
+fn mysql_set(text: &str) -> Result<MySqlGtids> {
+    text.parse().map_err(|_| Error::bug(format!("the server's GTID set is {text:?}")))
+}
+
+fn mariadb_list(text: &str) -> Result<Vec<MariaDbGtid>> {
+    let gtids = text.split(',').map(str::trim).filter(|gtid| !gtid.is_empty());
+    gtids.map(|gtid| gtid.parse().map_err(|_| Error::bug(format!("the server's GTID list is {text:?}")))).collect()
+}
