@@ -12,4 +12,5 @@ pub mod quantity;
 pub mod record;
 pub mod sink;
 pub mod source;
+pub mod suggest;
 pub mod wire;

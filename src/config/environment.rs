@@ -8,9 +8,9 @@
 //! - The text of a variable is taken as it is; a list is written with commas.
 
 use super::shape::Shape;
-use super::suggest::nearest;
 use super::tree::{Kind, Node, Place};
 use super::{Problem, Variables, join};
+use crate::suggest::nearest;
 
 const PREFIX: &str = "WALBROOK_";
 

@@ -15,7 +15,6 @@ mod expand;
 mod raw;
 mod secret;
 mod shape;
-mod suggest;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,9 +13,9 @@
 
 use serde_json::{Map, Value};
 
-use super::suggest::nearest;
 use super::tree::{Kind, Node};
 use super::{Problem, join};
+use crate::suggest::nearest;
 
 /// Reads a text that has a grammar; the error says what is wrong with it.
 pub type Format = fn(&str) -> Result<(), String>;

@@ -9,7 +9,9 @@
 pub mod mysql;
 pub mod postgres;
 mod retention;
+mod socket;
 pub mod tables;
+mod tls;
 
 use std::collections::BTreeMap;
 

@@ -409,3 +409,6 @@ impl Parts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,14 +15,14 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rand::seq::SliceRandom;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 
-use super::conninfo::{ConnInfo, Endpoint, Host, Keepalive, SessionAttrs, SslMode};
-use super::error::{io_class, server_error};
-use super::tls::{Stream, Tls};
+use super::conninfo::{ConnInfo, Endpoint, Host, SessionAttrs, SslMode};
+use super::error::server_error;
 use crate::error::{Class, Error, Result};
+use crate::source::socket::{chain, io_class, lookup, tune};
+use crate::source::tls::{Stream, Tls};
 
 /// A socket with its encryption, ready for the startup message, and whom it leads to.
 pub(super) struct Dialled<'a> {
@@ -55,7 +55,7 @@ pub(super) struct ServerState {
 
 /// Connects to the first host that is reached, lets us in and is of the wanted kind.
 pub(super) async fn connect<S: Session>(info: &ConnInfo, kind: S::Kind) -> Result<S> {
-    let tls = if wants_tls(info) { Some(Tls::new(&info.tls)?) } else { None };
+    let tls = if wants_tls(info) { Some(Tls::new(&info.tls.plan())?) } else { None };
     let mut hosts: Vec<&Endpoint> = info.hosts.iter().collect();
     if info.load_balance {
         hosts.shuffle(&mut rand::rng());
@@ -82,7 +82,7 @@ pub(super) async fn connect<S: Session>(info: &ConnInfo, kind: S::Kind) -> Resul
 
 /// Only a socket, to the server of `endpoint` and encrypted or not as it was: for a cancel request.
 pub(super) async fn connect_bare(info: &ConnInfo, endpoint: &Endpoint, encrypted: bool) -> Result<Stream> {
-    let tls = if encrypted { Some(Tls::new(&info.tls)?) } else { None };
+    let tls = if encrypted { Some(Tls::new(&info.tls.plan())?) } else { None };
     let search = Search { info, endpoint, tls: tls.as_ref(), wanted: SessionAttrs::Any };
     let way = if encrypted { Way::Tls } else { Way::Plain };
     let mut last = Error::transient(format!("{endpoint} has no address"));
@@ -255,7 +255,7 @@ impl Search<'_> {
             }
         };
         let Some(tls) = self.tls.filter(|_| way != Way::Plain) else { return Ok(Stream::Tcp(socket)) };
-        if !tls.is_direct() {
+        if !self.info.tls.direct {
             match request_tls(&mut socket).await.map_err(unreachable)? {
                 b'S' => {}
                 b'N' if way == Way::TlsIfOffered => return Ok(Stream::Tcp(socket)),
@@ -293,33 +293,7 @@ async fn addresses(endpoint: &Endpoint) -> Result<Vec<Address>> {
         Host::Tcp { addr: Some(addr), .. } => return Ok(vec![Address::Tcp(SocketAddr::new(*addr, endpoint.port))]),
         Host::Tcp { name, addr: None } => (name.as_str(), endpoint.port),
     };
-    match lookup_host((name, port)).await {
-        Ok(found) => Ok(found.map(Address::Tcp).collect()),
-        Err(error) => Err(Error::transient(format!("looking up the host \"{name}\""))
-            .remedy("check the host's name in the URL")
-            .because(error)),
-    }
-}
-
-fn tune(socket: &TcpStream, keepalive: &Keepalive) -> std::io::Result<()> {
-    socket.set_nodelay(true)?;
-    let socket = SockRef::from(socket);
-    if keepalive.enabled {
-        let mut tcp = TcpKeepalive::new();
-        if let Some(idle) = keepalive.idle {
-            tcp = tcp.with_time(idle);
-        }
-        if let Some(interval) = keepalive.interval {
-            tcp = tcp.with_interval(interval);
-        }
-        if let Some(count) = keepalive.count {
-            tcp = tcp.with_retries(count);
-        }
-        socket.set_tcp_keepalive(&tcp)?;
-    }
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(keepalive.user_timeout)?;
-    Ok(())
+    Ok(lookup(name, port).await?.into_iter().map(Address::Tcp).collect())
 }
 
 fn suits(state: ServerState, wanted: SessionAttrs) -> bool {
@@ -371,16 +345,4 @@ fn none_will_do(info: &ConnInfo, mut failures: Vec<Attempt>) -> Error {
         None => error,
     }
     .because(main.error)
-}
-
-/// An error and its causes in one line.
-fn chain(error: &Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        out.push_str(": ");
-        out.push_str(&error.to_string());
-        cause = error.source();
-    }
-    out
 }

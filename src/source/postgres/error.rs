@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::error::{Class, Error};
+use crate::source::socket::io_class;
 use crate::wire::WireError;
 
 /// A server's ErrorResponse or NoticeResponse.
@@ -195,33 +196,6 @@ fn from_db(db: &tokio_postgres::error::DbError) -> PgError {
         table: text(db.table()),
         column: text(db.column()),
         constraint: text(db.constraint()),
-    }
-}
-
-/// Who has to act on a socket's error: a socket that may not be opened needs the operator, and so does a server that does
-/// not like our certificate (under TLS 1.3 it says so when we think that the handshake is done). All else may pass.
-pub(super) fn io_class(error: &std::io::Error) -> Class {
-    use rustls::AlertDescription as Alert;
-    let alert = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
-        _ => None,
-    };
-    if let Some(
-        Alert::CertificateRequired
-        | Alert::BadCertificate
-        | Alert::UnsupportedCertificate
-        | Alert::CertificateRevoked
-        | Alert::CertificateExpired
-        | Alert::CertificateUnknown
-        | Alert::UnknownCA
-        | Alert::AccessDenied,
-    ) = alert
-    {
-        return Class::Config;
-    }
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::InvalidInput => Class::Config,
-        _ => Class::Transient,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Postgres: logical replication by pgoutput, and snapshots by COPY.
 
 mod auth;
+mod binding;
 pub mod catalog;
 pub mod check;
 pub mod connection;
@@ -20,7 +21,6 @@ mod snapshot;
 mod source;
 pub mod sql;
 mod stream;
-pub mod tls;
 mod transport;
 pub mod types;
 

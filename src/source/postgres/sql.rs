@@ -18,12 +18,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, SimpleQueryMessage};
 
 use super::auth;
+use super::binding;
 use super::conninfo::{self, ConnInfo, Endpoint, Host};
 use super::dial::{self, Dialled, ServerState, Session};
 use super::error;
 use super::session;
-use super::tls::Stream;
 use crate::error::{Error, Result};
+use crate::source::tls::Stream;
 
 /// One SQL session.
 pub struct Sql {
@@ -194,7 +195,7 @@ struct TlsSocket(Stream);
 
 impl TlsStream for TlsSocket {
     fn channel_binding(&self) -> ChannelBinding {
-        self.0.server_end_point().map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+        binding::server_end_point(&self.0).map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 

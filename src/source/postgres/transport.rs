@@ -12,9 +12,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::io_class;
-use super::tls::Stream;
+use super::binding;
 use crate::error::{Error, Result};
+use crate::source::socket::io_class;
+use crate::source::tls::Stream;
 use crate::wire::WireError;
 use crate::wire::pg::frame::{self, Frame};
 
@@ -51,7 +52,7 @@ impl Transport {
     }
 
     pub fn server_end_point(&self) -> Option<Vec<u8>> {
-        self.stream.server_end_point()
+        binding::server_end_point(&self.stream)
     }
 
     pub fn is_encrypted(&self) -> bool {

@@ -2,6 +2,7 @@
 
 pub mod column;
 pub mod event;
+pub mod protocol;
 mod reader;
 pub mod row;
 pub mod value;

@@ -1,5 +1,6 @@
 use std::process::Command;
 
+use crate::source::eventually;
 use crate::support::mysql::{Server, Version};
 use crate::support::project;
 
@@ -163,4 +164,24 @@ fn a_version_that_cannot_be_had_is_one_clear_line() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && output.stdout.is_empty());
     assert!(said.starts_with("mysql-5.1: ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_replica_has_what_its_server_has_in_files_of_its_own() {
+    for version in Version::ALL {
+        let Some(server) = Server::own(version, &[]) else { continue };
+        server.sql("", "create database d; create table d.t (a int); insert into d.t values (1)");
+        let replica = server.replica();
+        server.sql("d", "insert into t values (2)");
+        let sql = "select count(*) from information_schema.tables where table_schema = 'd'";
+        eventually("the table is there", || replica.sql("", sql) == "1");
+        eventually("its rows are there", || replica.sql("d", "select count(*) from t") == "2");
+        let executed = if version.is_mariadb() { "@@gtid_binlog_pos" } else { "@@gtid_executed" };
+        let executed = |server: &Server| server.sql("", &format!("select {executed}"));
+        assert_eq!(executed(&replica), executed(&server));
+        assert_eq!(replica.sql("", "select @@server_id"), "2");
+        if !version.is_mariadb() {
+            assert_ne!(replica.sql("", "select @@server_uuid"), server.sql("", "select @@server_uuid"));
+        }
+    }
 }

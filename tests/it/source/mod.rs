@@ -88,3 +88,4 @@ macro_rules! on_every_server {
     };
 }
 use on_every_server;
+pub use program::eventually;

@@ -14,20 +14,7 @@ use super::{
     TlsInfo, socket_in,
 };
 use crate::error::{Error, Result};
-
-/// One host has this long to answer; libpq would wait for the operating system (two minutes for a lost SYN), which is
-/// too long where other hosts wait behind it. 30 s outlasts four lost SYNs (1 + 2 + 4 + 8 s).
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A server whose machine vanished is noticed after 60 + 6 * 10 s = 2 minutes; the operating system's own 2 hours would
-/// keep a dead stream looking alive.
-const DEFAULT_KEEPALIVE: Keepalive = Keepalive {
-    enabled: true,
-    idle: Some(Duration::from_secs(60)),
-    interval: Some(Duration::from_secs(10)),
-    count: Some(6),
-    user_timeout: None,
-};
+use crate::source::socket::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEPALIVE};
 
 const DEFAULT_PORT: u16 = 5432;
 

@@ -21,6 +21,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::error::Result;
+use crate::source::tls::{Names, Plan, Verify};
+
+pub use crate::source::socket::Keepalive;
+pub use crate::source::tls::{ClientCert, RootCert};
 
 /// Everything needed to open connections to one database.
 #[derive(Clone, Debug)]
@@ -99,17 +103,35 @@ pub struct TlsInfo {
     pub only_tls13: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RootCert {
-    File(PathBuf),
-    /// The operating system's.
-    System,
-}
+/// libpq's names.
+static TLS_NAMES: Names = Names {
+    root: "sslrootcert",
+    cert: "sslcert",
+    key: "sslkey",
+    without_name: "sslmode=verify-ca",
+    server_versions: "ssl_max_protocol_version",
+};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+impl TlsInfo {
+    pub(super) fn plan(&self) -> Plan {
+        let verify = match (self.mode, &self.root) {
+            (SslMode::VerifyFull, _) => Verify::ChainAndName,
+            (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => Verify::Chain,
+            // A root certificate counts from `require` on. (libpq verifies below that too, and where it fails goes on
+            // without encryption: encrypted to whomever is not worse.)
+            _ => Verify::Nothing,
+        };
+        Plan {
+            verify,
+            root: self.root.clone(),
+            client: self.client.clone(),
+            sni: self.sni,
+            only_tls13: self.only_tls13,
+            // A server refuses direct TLS without this name ("SSL Session Encryption").
+            protocol: self.direct.then_some("postgresql"),
+            names: &TLS_NAMES,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,15 +139,6 @@ pub enum ChannelBinding {
     Disable,
     Prefer,
     Require,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    pub enabled: bool,
-    pub idle: Option<Duration>,
-    pub interval: Option<Duration>,
-    pub count: Option<u32>,
-    pub user_timeout: Option<Duration>,
 }
 
 /// What surrounds the connection string.

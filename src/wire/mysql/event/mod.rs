@@ -159,3 +159,6 @@ pub enum Body<'a> {
     /// A type we do not know, and not one to skip.
     Unknown,
 }
+
+#[cfg(test)]
+mod tests;

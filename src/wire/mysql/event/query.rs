@@ -36,7 +36,8 @@ pub struct QueryVariables<'a> {
     pub database_collation: Option<u16>,
     /// What `utf8mb4` without a collation means (MySQL 8.0 on).
     pub utf8mb4_collation: Option<u16>,
-    /// `explicit_defaults_for_timestamp`: whether a TIMESTAMP column without NULL allows it.
+    /// `explicit_defaults_for_timestamp`: whether a TIMESTAMP column without NULL allows it; logged by MySQL with statements
+    /// that make such columns.
     pub explicit_timestamp_defaults: Option<bool>,
     /// Databases the statement changed; empty where there were too many to name or none was logged.
     pub updated_databases: UpdatedDatabases<'a>,

@@ -122,7 +122,7 @@ impl<'a> Rows<'a> {
 
 /// ```text
 /// Int6 table id, Int2 flags; version 2: Int2 length of extra data, these 2 bytes included, and as long as there is some
-///     Int1 0: NDB's, Int1 length of it, format included, Int1 format, bytes
+///     Int1 0: NDB's, Int1 length, this byte included, Int1 format, bytes
 ///     Int1 1: Int2 partition id, and for updates Int2 the old rows' partition id
 /// Packed number of columns, a bitmap of the columns in the image; for updates a second one, for the new rows
 /// then rows up to the end

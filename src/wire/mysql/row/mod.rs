@@ -11,3 +11,6 @@ mod scan;
 
 pub use plan::RowPlan;
 pub use scan::RowScan;
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::super::column::{ColumnType, Detail};
 use super::super::event::TableMap;
-use super::super::value::{old_datetime_bytes, old_time_bytes, old_timestamp_bytes};
+use super::super::value::{decimal_bytes, old_datetime_bytes, old_time_bytes, old_timestamp_bytes};
 use crate::wire::WireError;
 
 /// How the images of a table's rows are read, and which of its columns become cells.
@@ -87,7 +87,8 @@ impl RowPlan {
 fn layout(kind: ColumnType, detail: Detail) -> (u8, u16) {
     use ColumnType as Type;
     match (kind, detail) {
-        (_, Detail::Decimal { precision, scale }) => (0, decimal_bytes(precision, scale)),
+        // 30 bytes at most.
+        (_, Detail::Decimal { precision, scale }) => (0, decimal_bytes(precision, scale) as u16),
         (_, Detail::Bit { bits }) => (0, u16::from(bits.div_ceil(8))),
         // Up to 255 bytes their length is one byte.
         (_, Detail::Length { bytes: 0..=255 }) => (1, 0),
@@ -113,12 +114,4 @@ fn layout(kind: ColumnType, detail: Detail) -> (u8, u16) {
         // NULL, a value without bytes; every other type has its detail.
         _ => (0, 0),
     }
-}
-
-/// Nine digits take 4 bytes, a rest of fewer these: manual, "DECIMAL Data Type Characteristics".
-const DIGIT_BYTES: [u16; 9] = [0, 1, 1, 2, 2, 3, 3, 4, 4];
-
-fn decimal_bytes(precision: u8, scale: u8) -> u16 {
-    let part = |digits: u8| u16::from(digits / 9) * 4 + DIGIT_BYTES[usize::from(digits % 9)];
-    part(precision.saturating_sub(scale)) + part(scale)
 }

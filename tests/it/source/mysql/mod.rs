@@ -4,6 +4,7 @@ mod breaks;
 mod lost;
 mod rows;
 mod schema;
+mod snapshot;
 
 use std::time::Duration;
 

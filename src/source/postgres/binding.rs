@@ -11,6 +11,8 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
+use crate::source::tls::Stream;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hash {
     Sha224,
@@ -48,8 +50,13 @@ const HASHES: [(&str, Hash); 5] = [
     ("2.16.840.1.101.3.4.2.4", Hash::Sha224),
 ];
 
+/// The binding data of a socket; None without TLS and for certificates whose signature has no hash of its own (Ed25519).
+pub(super) fn server_end_point(stream: &Stream) -> Option<Vec<u8>> {
+    tls_server_end_point(stream.peer_certificate()?)
+}
+
 /// The binding data, or None where the RFC leaves it undefined.
-pub(super) fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = CertificateInner::<Raw>::from_der(certificate).ok()?;
     Some(match signature_hash(&parsed.signature_algorithm)? {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),

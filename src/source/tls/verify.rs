@@ -1,7 +1,7 @@
 //! Which server certificates are believed.
 //!
 //! Invariants:
-//! - `Chain` (verify-ca) is the whole of webpki's check but the name; `ChainAndName` (verify-full) adds the name.
+//! - `Chain` (verify-ca, VERIFY_CA) is the whole of webpki's check but the name; `ChainAndName` (verify-full, VERIFY_IDENTITY) adds the name.
 //! - A certificate that is itself in the root file is believed while it is valid: that is how self-signed server
 //!   certificates are used with libpq, and webpki refuses them as "CA used as end entity".
 //! - Certificates of version 1, which webpki does not parse, have a check of their own ([`super::version1`]).
@@ -23,7 +23,7 @@ use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::version1;
+use super::{Names, version1};
 
 /// What makes a certificate good enough.
 pub(super) enum Trust {
@@ -197,22 +197,23 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// What the operator can do about a certificate that is not believed.
-pub(super) fn remedy(problem: &CertificateError) -> String {
+pub(super) fn remedy(problem: &CertificateError, names: &Names) -> String {
     match problem {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "sslrootcert must hold the authority that signed the server's certificate (and the server send the \
-             certificates in between)"
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "connect by a name the certificate is made out to, or use sslmode=verify-ca to leave the name out"
-        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "{} must hold the authority that signed the server's certificate (and the server send the certificates in \
+             between)",
+            names.root
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+            "connect by a name the certificate is made out to, or use {} to leave the name out",
+            names.without_name
+        ),
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => "renew the server's certificate, or mend a clock",
-        _ => "give the server a certificate signed with SHA-256 or better by the authority in sslrootcert",
+        | CertificateError::NotValidYetContext { .. } => "renew the server's certificate, or mend a clock".into(),
+        _ => format!("give the server a certificate signed with SHA-256 or better by the authority in {}", names.root),
     }
-    .to_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TLS to a Postgres server, with libpq's sslmodes.
+//! TLS to a database server, whatever the source calls its modes.
 //!
 //! Invariants:
 //! - One provider, ring, given explicitly: nothing depends on a process-wide default.
@@ -6,12 +6,11 @@
 //!   that certificate is believed is the mode's matter ([`verify`]).
 //! - [`Stream`] is the only socket type above this file.
 
-mod binding;
 mod verify;
 mod version1;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -26,18 +25,72 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::conninfo::{ClientCert, RootCert, SslMode, TlsInfo};
 use crate::error::{Context, Error, Result};
 use verify::{Trust, Verifier};
 
 /// A private key is a few KiB, a bundle of all public roots about 200 KiB; what is larger is no PEM file of ours.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
-/// How to encrypt: the files are read once for each attempt to connect, so that a renewed certificate is picked up.
+/// How a connection is to be encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub verify: Verify,
+    /// What certificates are verified with; needed for every [`Verify`] but `Nothing`.
+    pub root: Option<RootCert>,
+    pub client: Option<ClientCert>,
+    /// Send the host's name in the clear, as TLS does.
+    pub sni: bool,
+    /// Accept TLS 1.3 only.
+    pub only_tls13: bool,
+    /// The protocol that follows, for servers that ask for its name (ALPN).
+    pub protocol: Option<&'static str>,
+    pub names: &'static Names,
+}
+
+/// What of the server's certificate must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Encrypted, to whomever.
+    Nothing,
+    /// It comes from a known root.
+    Chain,
+    /// … and is made out to the host's name.
+    ChainAndName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootCert {
+    File(PathBuf),
+    /// The operating system's.
+    System,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What a source calls its settings, for errors that name them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Names {
+    /// `sslrootcert`
+    pub root: &'static str,
+    /// `sslcert`
+    pub cert: &'static str,
+    /// `sslkey`
+    pub key: &'static str,
+    /// The setting that leaves the name out: `sslmode=verify-ca`.
+    pub without_name: &'static str,
+    /// The server's own setting of TLS versions.
+    pub server_versions: &'static str,
+}
+
+/// The files are read once for each attempt to connect, so that a renewed certificate is picked up.
 pub struct Tls {
     config: Arc<ClientConfig>,
     verifies_name: bool,
-    direct: bool,
+    names: &'static Names,
 }
 
 impl Tls {
@@ -45,46 +98,35 @@ impl Tls {
     ///
     /// # Errors
     /// Config: a file that is missing, is no PEM, holds no certificate or a key we cannot use.
-    pub fn new(info: &TlsInfo) -> Result<Tls> {
+    pub fn new(plan: &Plan) -> Result<Tls> {
+        let names = plan.names;
         let provider = Arc::new(ring::default_provider());
-        let trust = match (info.mode, &info.root) {
-            (SslMode::VerifyFull, Some(root)) => Trust::ChainAndName(roots(root)?),
-            (SslMode::VerifyCa | SslMode::Require, Some(root)) => Trust::Chain(roots(root)?),
-            (SslMode::VerifyFull | SslMode::VerifyCa, None) => {
-                return Err(Error::bug("a verifying sslmode without a root certificate"));
-            }
-            // A root certificate counts from `require` on. (libpq verifies below that too, and where it fails goes on
-            // without encryption: encrypted to whomever is not worse.)
-            _ => Trust::Anything,
+        let trust = match (plan.verify, &plan.root) {
+            (Verify::Nothing, _) => Trust::Anything,
+            (Verify::Chain, Some(root)) => Trust::Chain(roots(root, names)?),
+            (Verify::ChainAndName, Some(root)) => Trust::ChainAndName(roots(root, names)?),
+            (_, None) => return Err(Error::bug("certificates are to be verified without a root certificate")),
         };
         let verifies_name = matches!(trust, Trust::ChainAndName(_));
-        let versions = if info.only_tls13 { &[&rustls::version::TLS13][..] } else { rustls::DEFAULT_VERSIONS };
+        let versions = if plan.only_tls13 { &[&rustls::version::TLS13][..] } else { rustls::DEFAULT_VERSIONS };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .config(|| "setting up TLS".into())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier::new(trust, &provider)));
-        let mut config = match &info.client {
+        let mut config = match &plan.client {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let identity = client_cert(files, &provider)?;
+                let identity = client_cert(files, &provider, names)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
         };
-        config.enable_sni = info.sni;
-        if info.direct {
-            // A server refuses direct TLS without this name ("SSL Session Encryption").
-            config.alpn_protocols = vec![b"postgresql".to_vec()];
-        }
-        Ok(Tls { config: Arc::new(config), verifies_name, direct: info.direct })
+        config.enable_sni = plan.sni;
+        config.alpn_protocols = plan.protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Tls { config: Arc::new(config), verifies_name, names })
     }
 
-    /// Whether the first byte on the socket is TLS's, without an SSLRequest.
-    pub fn is_direct(&self) -> bool {
-        self.direct
-    }
-
-    /// The handshake. `host` is the name that the certificate must have under `verify-full`.
+    /// The handshake. `host` is the name that the certificate must have where names are verified.
     ///
     /// # Errors
     /// Config: a certificate that is not believed, no common version or cipher. Transient: the socket broke.
@@ -95,26 +137,27 @@ impl Tls {
             Err(_) if !self.verifies_name => ServerName::from(std::net::IpAddr::from([0, 0, 0, 0])),
             Err(_) => {
                 return Err(Error::config(format!("\"{host}\" cannot be the name in a certificate"))
-                    .remedy("use sslmode=verify-ca, or the server's DNS name"));
+                    .remedy(format!("use {}, or the server's DNS name", self.names.without_name)));
             }
         };
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, socket).await;
-        stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| handshake_error(error, host))
+        stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| handshake_error(error, host, self.names))
     }
 }
 
-fn handshake_error(error: io::Error, host: &str) -> Error {
+fn handshake_error(error: io::Error, host: &str, names: &Names) -> Error {
     let doing = format!("TLS handshake with {host}");
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return Error::transient(doing).because(error);
     };
     let remedy = match tls {
-        rustls::Error::InvalidCertificate(problem) => Some(verify::remedy(problem)),
-        rustls::Error::AlertReceived(_) => Some(
-            "the server refused: it may want a client certificate (sslcert, sslkey) or another TLS version".to_owned(),
-        ),
+        rustls::Error::InvalidCertificate(problem) => Some(verify::remedy(problem, names)),
+        rustls::Error::AlertReceived(_) => Some(format!(
+            "the server refused: it may want a client certificate ({}, {}) or another TLS version",
+            names.cert, names.key
+        )),
         rustls::Error::PeerIncompatible(_) => {
-            Some("the server must offer TLS 1.2 or 1.3 (ssl_max_protocol_version)".into())
+            Some(format!("the server must offer TLS 1.2 or 1.3 ({})", names.server_versions))
         }
         _ => None,
     };
@@ -125,7 +168,7 @@ fn handshake_error(error: io::Error, host: &str) -> Error {
     }
 }
 
-fn roots(root: &RootCert) -> Result<Vec<CertificateDer<'static>>> {
+fn roots(root: &RootCert, names: &Names) -> Result<Vec<CertificateDer<'static>>> {
     let certificates = match root {
         RootCert::File(path) => certificates(path)?,
         RootCert::System => {
@@ -134,7 +177,7 @@ fn roots(root: &RootCert) -> Result<Vec<CertificateDer<'static>>> {
                 tracing::warn!(%error, "a root certificate of the system cannot be read");
             }
             if found.certs.is_empty() {
-                return Err(Error::config("sslrootcert=system, but the system has no root certificates")
+                return Err(Error::config(format!("{}=system, but the system has no root certificates", names.root))
                     .remedy("install ca-certificates, or set SSL_CERT_FILE"));
             }
             found.certs
@@ -145,7 +188,7 @@ fn roots(root: &RootCert) -> Result<Vec<CertificateDer<'static>>> {
 
 /// Not by rustls' own `with_client_auth_cert`: it parses the certificate by webpki, which knows no version 1, and
 /// version 1 is what `openssl x509 -req` makes of a client's request where it is told no extensions.
-fn client_cert(files: &ClientCert, provider: &CryptoProvider) -> Result<CertifiedKey> {
+fn client_cert(files: &ClientCert, provider: &CryptoProvider, names: &Names) -> Result<CertifiedKey> {
     let chain = certificates(&files.cert)?;
     check_key_permissions(&files.key)?;
     let text = read_pem(&files.key)?;
@@ -171,7 +214,7 @@ fn client_cert(files: &ClientCert, provider: &CryptoProvider) -> Result<Certifie
             files.cert.display(),
             files.key.display()
         ))
-        .remedy("set sslcert and sslkey to files that belong together"));
+        .remedy(format!("set {} and {} to files that belong together", names.cert, names.key)));
     }
     Ok(CertifiedKey::new(chain, key))
 }
@@ -225,20 +268,16 @@ impl Stream {
         matches!(self, Stream::Tls(_))
     }
 
-    /// The `tls-server-end-point` binding (RFC 5929): the hash of the server's certificate; None without TLS and for
-    /// certificates whose signature has no hash of its own (Ed25519).
-    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+    /// What the server showed in the handshake; None without TLS.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Stream::Tls(stream) => {
-                let (_, session) = stream.get_ref();
-                binding::tls_server_end_point(session.peer_certificates()?.first()?)
-            }
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
             _ => None,
         }
     }
 
     /// The address at the other end, so that a second connection reaches the same server.
-    pub(super) fn peer_addr(&self) -> Option<std::net::IpAddr> {
+    pub fn peer_addr(&self) -> Option<std::net::IpAddr> {
         let socket = match self {
             Stream::Tcp(socket) => socket,
             Stream::Tls(stream) => stream.get_ref().0,
