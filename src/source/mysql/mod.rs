@@ -17,9 +17,10 @@ pub mod schema;
 pub mod server;
 pub mod session;
 mod settings;
+pub mod snapshot;
 pub mod status;
-pub mod types;
 mod transport;
+pub mod types;
 pub mod url;
 
 use crate::source::tables::Names;

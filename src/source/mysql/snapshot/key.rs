@@ -57,12 +57,9 @@ impl Form {
                 }
                 Form::Text(charset.into())
             }
-            Kind::Binary
-            | Kind::Varbinary
-            | Kind::TinyBlob
-            | Kind::Blob
-            | Kind::MediumBlob
-            | Kind::LongBlob => Form::Binary,
+            Kind::Binary | Kind::Varbinary | Kind::TinyBlob | Kind::Blob | Kind::MediumBlob | Kind::LongBlob => {
+                Form::Binary
+            }
             Kind::Uuid | Kind::Inet4 | Kind::Inet6 => Form::Printed,
             _ => return None,
         })
@@ -254,7 +251,8 @@ impl Range {
     pub fn from_bytes(bytes: &[u8], columns: usize) -> Option<Range> {
         let range: Range = serde_json::from_slice(bytes).ok()?;
         let sound = |key: &Option<Key>| {
-            key.as_ref().is_none_or(|key| (1..=columns).contains(&key.0.len()) && key.0.iter().all(KeyValue::is_literal))
+            key.as_ref()
+                .is_none_or(|key| (1..=columns).contains(&key.0.len()) && key.0.iter().all(KeyValue::is_literal))
         };
         (sound(&range.after) && sound(&range.upto)).then_some(range)
     }

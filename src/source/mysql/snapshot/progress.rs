@@ -112,18 +112,15 @@ impl Progress {
         }
     }
 
-    /// What has to be removed before a table is read from its beginning.
-    pub fn entries(&self, table: &TableName) -> Vec<Vec<u8>> {
-        let Some((_, ranges)) = self.tables.get(table) else { return Vec::new() };
-        ranges.keys().map(|number| rest_key(table, *number)).collect()
+    /// The numbers under which ranges of a table are stored, in their order.
+    pub fn numbers(&self, table: &TableName) -> Vec<u64> {
+        self.tables.get(table).map(|(_, ranges)| ranges.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// Forgets a table that has to be read from its beginning: removes its entries too.
+    /// Forgets a table that has to be read from its beginning. Returns the removal of its entries.
     pub fn forget(&mut self, table: &TableName) -> Vec<StateEntry> {
-        let keys = self.entries(table).into_iter().chain([table_key(table)]);
-        let entries = if self.tables.contains_key(table) { keys.map(remove).collect() } else { Vec::new() };
-        self.tables.remove(table);
-        entries
+        let Some((_, ranges)) = self.tables.remove(table) else { return Vec::new() };
+        ranges.keys().map(|number| rest(table, *number, None)).chain([remove(table_key(table))]).collect()
     }
 }
 

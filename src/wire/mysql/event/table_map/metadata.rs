@@ -132,7 +132,10 @@ impl<'a> TableMap<'a> {
     fn read_fields(&self, description: &mut TableDescription<'a>) -> Result<(), WireError> {
         let mut reader = Reader::new(NAME, self.optional, 0);
         let columns = &mut description.columns;
-        let text = if self.flavor == Flavor::MariaDb { is_text_of_mariadb } else { is_text };
+        let text = match self.flavor {
+            Flavor::MySql => is_text_of_mysql,
+            Flavor::MariaDb => is_text_of_mariadb,
+        };
         while !reader.is_empty() {
             let field = reader.u8()?;
             let length = reader.packed_length()?;
@@ -214,7 +217,12 @@ fn is_text(kind: ColumnType) -> bool {
     )
 }
 
-/// MariaDB counts GEOMETRY among the texts, as the binary strings they are to it.
+/// Each server counts some of its own among the texts, as the binary strings they are to it: MySQL its VECTOR, MariaDB its
+/// GEOMETRY.
+fn is_text_of_mysql(kind: ColumnType) -> bool {
+    is_text(kind) || kind == ColumnType::Vector
+}
+
 fn is_text_of_mariadb(kind: ColumnType) -> bool {
     is_text(kind) || kind == ColumnType::Geometry
 }

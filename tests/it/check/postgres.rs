@@ -1,4 +1,4 @@
-//! `check` and `discover` on real servers: every prerequisite is broken in turn, and its remedy mends it.
+//! Postgres: versions, settings, rights, slots, publications, tables.
 
 use serde_json::json;
 use walbrook::error::{Finding, Level};

@@ -1,4 +1,4 @@
-//! The retention verdict on real servers: a slot that holds, moves on, goes; a failover, proven and not.
+//! A slot that holds, moves on, goes; a failover, proven and not.
 
 use walbrook::record::{Lineage, Lsn, Position};
 use walbrook::source::Verdict;

@@ -1,0 +1,4 @@
+//! The retention verdict on real servers.
+
+mod mysql;
+mod postgres;
