@@ -9,14 +9,15 @@ use super::args::Until;
 use super::plan::Stream;
 use crate::config::Database;
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
 use crate::pipeline::{self, Options, Pipeline, SinkSpec};
+use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::conninfo::ConnInfo;
 use crate::source::postgres::{self, PostgresSource};
 use crate::source::tables::{Names, Selection};
-use crate::source::{SnapshotSettings, Source, mysql};
+use crate::source::{SnapshotSettings, Source};
 
 /// Connects to nothing yet. Errors: `Config`.
 pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
@@ -37,7 +38,7 @@ pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
             snapshot,
         })?)),
         Database::MySql(database) => {
-            let _settings = mysql::Settings {
+            Ok(Box::new(MySqlSource::new(mysql::Settings {
                 url: config.url.expose().into(),
                 selection: select(&mysql::NAMES)?,
                 server_id: database.server_id,
@@ -46,8 +47,7 @@ pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
                 heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
                 takes_snapshot,
                 snapshot,
-            };
-            Err(Error::bug("MySQL and MariaDB are not built in yet"))
+            })?))
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, watch};
 
 use super::budget::{Budget, Permit};
 use super::progress::Progress;
-use crate::record::{Batch, BatchBuilder, Mark, Origin, Position, Seq, StateEntry, Txn};
+use crate::record::{Batch, BatchBuilder, Fill, Mark, Origin, Position, Seq, StateEntry, Txn};
 
 /// Where a batch goes. The fan-out implements it.
 pub trait Deliver: Send + Sync {
@@ -70,7 +70,11 @@ pub struct BatchWriter {
     builder: BatchBuilder,
     /// The transaction that is open; a new batch goes on with it.
     open: Option<Txn>,
+    /// Where the open transaction's records begin in the builder; none once a batch took some of them.
+    opened_at: Option<Fill>,
     position: Option<Position>,
+    /// A transaction ended, and its position is to be made when the batch is sent.
+    position_due: bool,
     /// State that becomes true at the next position.
     staged: Vec<StateEntry>,
     /// State that becomes true with this batch.
@@ -86,11 +90,17 @@ impl BatchWriter {
             origin,
             builder: BatchBuilder::new(origin),
             open: None,
+            opened_at: None,
             position: None,
+            position_due: false,
             staged: Vec::new(),
             progress: Vec::new(),
             max_bytes,
         }
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// For the records of the open transaction.
@@ -101,6 +111,7 @@ impl BatchWriter {
 
     /// Opens a transaction without announcing it (snapshot rows, a message outside a transaction).
     pub fn open(&mut self, txn: Txn) {
+        self.opened_at = Some(self.builder.fill());
         self.builder.txn(txn.clone());
         self.open = Some(txn);
     }
@@ -120,6 +131,38 @@ impl BatchWriter {
     pub fn close(&mut self, resume: Position) {
         self.open = None;
         self.position = Some(resume);
+        self.position_due = false;
+    }
+
+    /// As [`Self::commit`], for a source whose positions are dear: it makes one when [`Self::wants_position`] asks.
+    pub fn commit_unplaced(&mut self, ordinal: u64) {
+        self.builder.commit(ordinal);
+        self.close_unplaced();
+    }
+
+    /// As [`Self::close`], see [`Self::commit_unplaced`].
+    pub fn close_unplaced(&mut self) {
+        self.open = None;
+        self.position_due = true;
+    }
+
+    /// Whether [`Self::close`] must come before [`Self::send`].
+    pub fn wants_position(&self) -> bool {
+        self.open.is_none() && self.position_due
+    }
+
+    /// The open transaction never came to an end: takes its records back. False where some of them have been sent.
+    pub fn retract(&mut self) -> bool {
+        if self.open.take().is_none() {
+            return true;
+        }
+        match self.opened_at.take() {
+            Some(fill) => {
+                self.builder.cut(fill);
+                true
+            }
+            None => false,
+        }
     }
 
     pub fn in_transaction(&self) -> bool {
@@ -140,19 +183,17 @@ impl BatchWriter {
     #[inline]
     pub fn is_full(&self, unframed_bytes: usize) -> bool {
         let bytes = self.builder.bytes() + unframed_bytes;
-        bytes >= self.max_bytes
-            || (self.open.is_none() && self.position.is_some() && bytes >= BATCH_COMMIT_BYTES)
-            || self.builder.tables_full()
+        bytes >= self.max_bytes || (self.has_commit() && bytes >= BATCH_COMMIT_BYTES) || self.builder.tables_full()
     }
 
     /// Whether sending now would deliver something new: records, a position, or state.
     pub fn has_news(&self) -> bool {
-        !self.builder.is_empty() || self.position.is_some() || !self.progress.is_empty()
+        !self.builder.is_empty() || self.position.is_some() || self.position_due || !self.progress.is_empty()
     }
 
     /// Whether a complete transaction waits here: worth sending as soon as a sink is idle.
     pub fn has_commit(&self) -> bool {
-        self.open.is_none() && self.position.is_some()
+        self.open.is_none() && (self.position.is_some() || self.position_due)
     }
 
     pub fn sinks_idle(&self) -> bool {
@@ -193,10 +234,14 @@ impl BatchWriter {
 
     /// Sends the batch. Every scanned byte must have been handed over as a frame.
     pub fn send(&mut self, permit: Permit) -> Seq {
+        debug_assert!(!self.wants_position(), "a batch is sent that ends with a transaction and has no position");
         let mut next = BatchBuilder::new(self.origin);
         let mut mark = Mark { position: None, state: std::mem::take(&mut self.progress) };
         match &self.open {
-            Some(txn) => next.txn(txn.clone()),
+            Some(txn) => {
+                next.txn(txn.clone());
+                self.opened_at = None;
+            }
             // Catching up is part of a snapshot: only its end is a place to resume from.
             None if self.origin == Origin::CatchUp => self.position = None,
             None => {
@@ -208,5 +253,91 @@ impl BatchWriter {
         }
         let builder = std::mem::replace(&mut self.builder, next);
         self.outlet.deliver.deliver(Draft { origin: self.origin, mark, builder, permit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::record::Lsn;
+
+    /// Keeps the batches it gets.
+    #[derive(Default)]
+    struct Kept {
+        batches: Mutex<Vec<Batch>>,
+        idle: Notify,
+    }
+
+    impl Deliver for Kept {
+        fn deliver(&self, draft: Draft) -> Seq {
+            self.batches.lock().unwrap().push(draft.number(Seq(1)));
+            Seq(1)
+        }
+        fn stored(&self) -> watch::Receiver<Seq> {
+            watch::channel(Seq(0)).1
+        }
+        fn is_idle(&self) -> bool {
+            true
+        }
+        fn idle(&self) -> &Notify {
+            &self.idle
+        }
+    }
+
+    fn at(lsn: u64) -> Position {
+        Position::Postgres(Lsn(lsn))
+    }
+
+    fn begin(writer: &mut BatchWriter, commit: u64) {
+        writer.begin(Txn { commit: at(commit), id: None, commit_unix_micros: None });
+        let start = writer.batch().cells_start();
+        writer.batch().cells_mut().extend([crate::record::Cell::at(0, 0); 2]);
+        writer.batch().message(start, true, 1);
+    }
+
+    async fn send(writer: &mut BatchWriter) {
+        let permit = writer.permit().await;
+        writer.send(permit);
+    }
+
+    fn writer() -> (BatchWriter, Arc<Kept>) {
+        let kept = Arc::new(Kept::default());
+        (BatchWriter::new(Outlet::new(Budget::new(1 << 20), kept.clone(), Arc::default()), Origin::Stream), kept)
+    }
+
+    #[tokio::test]
+    async fn what_never_ended_is_taken_back_unless_it_was_sent() {
+        let (mut writer, kept) = writer();
+        begin(&mut writer, 10);
+        writer.commit(2, at(11));
+        begin(&mut writer, 20);
+        assert!(writer.retract());
+        begin(&mut writer, 30);
+        writer.batch().frame(bytes::Bytes::new());
+        send(&mut writer).await;
+        assert!(!writer.retract(), "it is out");
+        let batches = kept.batches.lock().unwrap();
+        let commits: Vec<String> = batches[0].records().map(|record| record.txn.commit.to_string()).collect();
+        assert_eq!(commits, ["0/A", "0/A", "0/A", "0/1E", "0/1E"]);
+        assert!(batches[0].mark.position.is_none(), "it ends inside a transaction");
+    }
+
+    #[tokio::test]
+    async fn a_position_is_made_once_a_batch() {
+        let (mut writer, kept) = writer();
+        for commit in [10, 20] {
+            begin(&mut writer, commit);
+            writer.batch().frame(bytes::Bytes::new());
+            assert!(!writer.wants_position());
+            writer.commit_unplaced(2);
+            assert!(writer.wants_position() && writer.has_commit() && writer.has_news());
+        }
+        writer.close(at(21));
+        assert!(!writer.wants_position());
+        send(&mut writer).await;
+        assert!(!writer.has_news());
+        assert_eq!(kept.batches.lock().unwrap()[0].mark.position, Some(at(21)));
     }
 }

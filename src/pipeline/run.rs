@@ -70,8 +70,8 @@ pub struct Pipeline {
     options: Options,
     progress: Arc<Progress>,
     stop: watch::Receiver<bool>,
-    /// The server met again goes on with another branch of the log: everything starts anew from what is stored.
-    failed_over: bool,
+    /// Why everything starts anew from what is stored: what was delivered since may not be part of the log.
+    anew: Option<&'static str>,
 }
 
 /// What a start found and made.
@@ -100,7 +100,7 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop, failed_over: false }
+        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop, anew: None }
     }
 
     /// Runs until everything asked for is delivered, until `stop`, or until an error that no retry mends. Errors of
@@ -111,17 +111,19 @@ impl Pipeline {
             let result = self.attempt().await;
             // A sink that hung is gone with its worker: starting over without it would forget it.
             let starts_over = self.options.on_lost_position == LostPolicy::Resnapshot && self.sinks.len() == sinks;
-            let failed_over = std::mem::take(&mut self.failed_over) && !*self.stop.borrow();
+            let anew = self.anew.take().filter(|_| !*self.stop.borrow());
             match result {
                 Err(lost) if lost.class() == Class::Lost && starts_over => {
                     tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
                     lock(&self.store).reset()?;
                 }
-                Ok(Outcome::Stopped) if failed_over => {
-                    tracing::warn!("the server is another one of its line (failover): going on from what is stored");
-                    self.all_here(sinks)?;
-                }
-                result => return result,
+                result => match (result, anew) {
+                    (Ok(Outcome::Stopped), Some(why)) => {
+                        tracing::warn!("{why}: going on from what is stored");
+                        self.all_here(sinks)?;
+                    }
+                    (result, _) => return result,
+                },
             }
         }
     }
@@ -330,6 +332,10 @@ impl Pipeline {
             let error = match self.source.stream(from.clone(), until, outlet, confirmed.clone(), stop).await {
                 Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
                 Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
+                Ok(StreamEnd::Retracted) => {
+                    self.anew = Some("a transaction that was delivered in part never ended in the server's log");
+                    return Ok(Outcome::Stopped);
+                }
                 Err(error) if error.is_transient() => error,
                 Err(error) => return Err(error),
             };
@@ -408,8 +414,9 @@ impl Pipeline {
             };
             match found {
                 Ok(found) => {
-                    self.failed_over = found != *known;
-                    return Ok(!self.failed_over);
+                    let other = "the server is another one of its line (failover)";
+                    self.anew = (found != *known).then_some(other);
+                    return Ok(self.anew.is_none());
                 }
                 // No stream without a verdict: whoever answers next may be another server.
                 Err(error) if error.is_transient() => failed = error,

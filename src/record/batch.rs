@@ -345,6 +345,15 @@ pub struct BatchBuilder {
     frame_bytes: usize,
 }
 
+/// How far a [`BatchBuilder`] was filled.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    heads: usize,
+    cells: usize,
+    txns: usize,
+    schema_changes: usize,
+}
+
 /// The batch itself, its queue slots and its mark; more than it is, so that a queue of empty batches is bounded too.
 const BATCH_OVERHEAD_BYTES: usize = 1024;
 
@@ -448,6 +457,24 @@ impl BatchBuilder {
         debug_assert!(!self.txns.is_empty(), "a record outside a transaction");
         let txn = self.txns.len().saturating_sub(1) as u32;
         self.heads.push(Head { ordinal, txn, frame: self.frames.len() as u32, cells: cells as u32, table, kind });
+    }
+
+    /// How far it is filled, for [`BatchBuilder::cut`].
+    pub fn fill(&self) -> Fill {
+        Fill {
+            heads: self.heads.len(),
+            cells: self.cells.len(),
+            txns: self.txns.len(),
+            schema_changes: self.schema_changes.len(),
+        }
+    }
+
+    /// Takes back every record since `fill`; frames and tables stay.
+    pub fn cut(&mut self, fill: Fill) {
+        self.heads.truncate(fill.heads);
+        self.cells.truncate(fill.cells);
+        self.txns.truncate(fill.txns);
+        self.schema_changes.truncate(fill.schema_changes);
     }
 
     /// Hands over the bytes that all cells pushed since the last frame point into.

@@ -43,6 +43,9 @@ pub enum StreamEnd {
     Reached,
     /// It was asked to stop; the connection is still open for the last confirmation.
     Stopped,
+    /// A transaction of which batches were delivered never ended in the log: the server crashed over writing it. Sinks must
+    /// go back to where they are stored; asked again, the source passes over it.
+    Retracted,
 }
 
 /// How rows that are there already are read.

@@ -149,6 +149,11 @@ fn name(row: &TextRow) -> Name {
 }
 
 impl Catalog {
+    /// Whether both have the same tables, each defined as in the other.
+    pub fn same_tables(&self, other: &Catalog) -> bool {
+        self.tables.len() == other.tables.len() && self.tables.iter().zip(&other.tables).all(|(a, b)| a.def == b.def)
+    }
+
     /// Reads everything about the wanted tables. The session sees generated invisible primary keys from then on.
     ///
     /// # Errors

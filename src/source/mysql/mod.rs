@@ -5,11 +5,16 @@ mod auth;
 pub mod catalog;
 pub mod check;
 pub mod connection;
+mod decoder;
+mod definition;
 mod dial;
 pub mod discover;
 pub mod dump;
 pub mod error;
+mod payload;
+mod place;
 pub mod quote;
+mod relation;
 pub mod replica;
 pub mod retention;
 pub mod rows;
@@ -18,10 +23,14 @@ pub mod server;
 pub mod session;
 mod settings;
 pub mod snapshot;
+mod source;
 pub mod status;
+mod stream;
+mod transaction;
 mod transport;
 pub mod types;
 pub mod url;
+mod xa;
 
 use crate::source::tables::Names;
 
@@ -31,3 +40,4 @@ pub const NAMES: Names<'static> =
 
 pub use auth::ServerKey;
 pub use settings::{DEFAULT_HEARTBEAT, Settings};
+pub use source::MySqlSource;

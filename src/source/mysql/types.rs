@@ -38,6 +38,14 @@ pub fn row_column(column: &ColumnDef, wire: (Wire, Detail)) -> Result<Column> {
     finish(column, true)
 }
 
+/// The column as rows events have it, where no TABLE_MAP was seen yet.
+///
+/// # Errors
+/// `Data`: a type or character set that is not known.
+pub fn logged_column(column: &ColumnDef) -> Result<Column> {
+    finish(column, true)
+}
+
 /// The column as the binary protocol has it in a session with `character_set_results = NULL`, `time_zone = '+00:00'` and
 /// no `PAD_CHAR_TO_FULL_LENGTH`.
 ///

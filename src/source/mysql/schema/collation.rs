@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::column_type::charset_of;
+use crate::wire::mysql::value::Charset;
 
 /// From information_schema.COLLATIONS of MySQL 9.7 and MariaDB 11.8, numbers below 2048.
 const COLLATIONS: &str = "\
@@ -121,7 +121,11 @@ pub(super) fn name_of(id: u16) -> Option<Cow<'static, str>> {
         return Some(format!("{charset}_uca1400_{language}{pad}{accents}_{case}").into());
     }
     let number = id.to_string();
-    COLLATIONS.split_whitespace().filter_map(|pair| pair.split_once(':')).find(|pair| pair.0 == number).map(|pair| pair.1.into())
+    COLLATIONS
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once(':'))
+        .find(|pair| pair.0 == number)
+        .map(|pair| pair.1.into())
 }
 
 /// The collation of a character set that is given none, before any session setting; `None` for one nobody has.
@@ -144,16 +148,6 @@ pub(super) fn default_of(charset: &str, mysql: bool) -> Option<Cow<'static, str>
     })
 }
 
-/// How many bytes a character takes at most.
-pub(super) fn max_bytes(charset: &str) -> u32 {
-    match charset {
-        "utf8mb4" | "utf16" | "utf16le" | "utf32" | "gb18030" => 4,
-        "utf8mb3" | "ujis" | "eucjpms" => 3,
-        "ucs2" | "big5" | "gbk" | "sjis" | "euckr" | "gb2312" | "cp932" => 2,
-        _ => 1,
-    }
-}
-
 /// A name of a character set or collation as servers of today print it.
 pub(super) fn canonical(name: &str) -> String {
     let name = name.to_ascii_lowercase();
@@ -174,7 +168,7 @@ pub(super) fn in_charset(collation: &str, charset: &str) -> String {
     if collation.starts_with("uca1400_") { format!("{charset}_{collation}") } else { collation.to_owned() }
 }
 
-/// Most bytes of a character of the collation's set.
+/// Most bytes of a character of the collation's set; 1 where nobody knows it.
 pub(super) fn max_bytes_of(collation: &str) -> u32 {
-    max_bytes(charset_of(collation))
+    Charset::of_collation(collation).map_or(1, |charset| charset.max_bytes().into())
 }

@@ -131,6 +131,11 @@ impl Kind {
         NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map_or(Kind::Other, |(_, kind)| *kind)
     }
 
+    /// The name servers print; of a geometry collection and of types we do not know there is no one name.
+    pub(super) fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether its values are characters, so that a character set belongs to it.
     pub fn is_character(self) -> bool {
         matches!(

@@ -146,7 +146,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return None;
     }
     text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
@@ -174,7 +174,8 @@ pub enum KeyValue {
 impl KeyValue {
     /// Whether it is what it says it is, and nothing else.
     fn is_literal(&self) -> bool {
-        let hexadecimal = |text: &str| text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let hexadecimal =
+            |text: &str| text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         match self {
             KeyValue::Number(text) => {
                 text.bytes().any(|byte| byte.is_ascii_digit())

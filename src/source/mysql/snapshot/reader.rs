@@ -76,14 +76,23 @@ impl Reader {
         Ok(Reader { connection, writer, outlet: outlet.clone(), ordinal: point.ordinal.clone() })
     }
 
-    /// Text: what information_schema says, which is as of now and not of the snapshot, or EXPLAIN. No table stays held.
+    /// What information_schema says, which is as of now and not of the snapshot.
     ///
     /// # Errors
-    /// As [`Reader::read`].
+    /// The server's.
     pub async fn ask(&mut self, sql: &str, doing: &str) -> Result<Vec<TextRow>> {
         let rows = self.connection.rows(sql, doing).await?;
         self.connection.execute(RELEASE).await?;
         Ok(rows)
+    }
+
+    /// EXPLAIN of a range's rows.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn estimate(&mut self, job: &Job, range: &Range) -> Result<Vec<TextRow>> {
+        let answer = self.ask(&job.estimate_sql(range), "asking for the size of a range").await;
+        answer.map_err(|error| explain(job, error))
     }
 
     /// Delivers a range's rows, at most `limit`; `mark` makes the state that is true once the rows up to a key are durable,

@@ -59,7 +59,7 @@ pub async fn middle(reader: &mut Reader, job: &Job, range: &Range) -> Result<Opt
 
 /// About how many rows a range has, as the server thinks.
 async fn estimate(reader: &mut Reader, job: &Job, range: &Range) -> Result<u64> {
-    let answer = reader.ask(&job.estimate_sql(range), "asking for the size of a range").await?;
+    let answer = reader.estimate(job, range).await?;
     // … key, key_len, ref, rows, [filtered,] Extra: MySQL has twelve columns, MariaDB ten.
     let Some(row) = answer.first() else { return Ok(0) };
     let rows = if row.len() >= 12 { 9 } else { 8 };

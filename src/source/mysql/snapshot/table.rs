@@ -13,11 +13,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::super::ask::{TextRow, number, text};
 use super::super::quote;
 use super::super::schema::{ColumnDef, TableDef};
-use super::super::types::snapshot_column;
 use super::key::{Form, Key, Range};
 use super::progress::{Begun, TableName};
-use crate::error::{Error, Result};
-use crate::record::{Column, TableSchema};
+use crate::record::TableSchema;
 
 /// A table to be read, as it stands at the snapshot's point.
 #[derive(Clone)]
@@ -28,30 +26,6 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// `stream`: the version that the stream goes on with; its columns are the definition's, or some of them.
-    ///
-    /// # Errors
-    /// `Data`: a column whose type or character set is not known. `Bug`: a column that the definition does not have.
-    pub fn new(def: Arc<TableDef>, stream: &TableSchema) -> Result<Wanted> {
-        let column = |column: &Column| {
-            let found = def.column(&column.name).and_then(|at| def.columns.get(at));
-            let found = found.ok_or_else(|| Error::bug(format!("{stream} has no column {}", column.name)))?;
-            snapshot_column(found).map_err(|error| error.context(format!("column {} of {stream}", column.name)))
-        };
-        let columns = stream.columns.iter().map(column).collect::<Result<_>>()?;
-        let schema = TableSchema {
-            id: stream.id,
-            version: stream.version,
-            database: stream.database.clone(),
-            namespace: stream.namespace.clone(),
-            name: stream.name.clone(),
-            columns,
-            key: stream.key.clone(),
-            identity: stream.identity,
-        };
-        Ok(Wanted { def, schema: Arc::new(schema) })
-    }
-
     pub fn name(&self) -> TableName {
         (self.def.database.clone(), self.def.name.clone())
     }

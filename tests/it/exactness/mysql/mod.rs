@@ -1,7 +1,9 @@
 //! Every type of MySQL and MariaDB with its edge values, by every way a row can come.
 
+mod charsets;
 mod log;
 mod rows;
+mod tables;
 mod types;
 
 use std::collections::BTreeMap;

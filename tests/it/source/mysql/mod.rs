@@ -1,6 +1,7 @@
 //! What only MySQL and MariaDB have.
 
 mod breaks;
+mod chunks;
 mod lost;
 mod rows;
 mod schema;

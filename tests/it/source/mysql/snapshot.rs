@@ -17,10 +17,10 @@ on_every_version!(every_kind_of_key, rows_that_change_meanwhile);
 const ROWS: u32 = 3000;
 
 /// A table's columns and key, and the key's SQL from a number `n`.
-struct Keyed {
-    columns: &'static str,
-    key: &'static str,
-    values: &'static str,
+pub(super) struct Keyed {
+    pub(super) columns: &'static str,
+    pub(super) key: &'static str,
+    pub(super) values: &'static str,
 }
 
 const fn keyed(columns: &'static str, key: &'static str, values: &'static str) -> Keyed {
@@ -73,7 +73,7 @@ const KEYS: [Keyed; 24] = [
 const OF_MARIADB: [Keyed; 2] =
     [keyed("k inet6", "primary key (k)", "concat('2001:db8::', hex(n))"), keyed("k uuid", "primary key (k)", "uuid()")];
 
-fn keys(version: Version) -> impl Iterator<Item = &'static Keyed> {
+pub(super) fn keys(version: Version) -> impl Iterator<Item = &'static Keyed> {
     let own = match version {
         Version::MySql97 => 0,
         Version::MariaDb105 => 1,

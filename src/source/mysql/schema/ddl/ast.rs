@@ -152,17 +152,34 @@ pub(in super::super) enum Place {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Action {
-    AddColumn { column: ColumnSpec, place: Place, if_not_exists: bool },
+    AddColumn {
+        column: ColumnSpec,
+        place: Place,
+        if_not_exists: bool,
+    },
     AddKey(KeySpec),
     DropColumn(String),
     /// CHANGE, and MODIFY with the same name twice.
-    Change { old: String, column: ColumnSpec, place: Place },
-    RenameColumn { old: String, new: String },
+    Change {
+        old: String,
+        column: ColumnSpec,
+        place: Place,
+    },
+    RenameColumn {
+        old: String,
+        new: String,
+    },
     DropPrimary,
     /// Of whatever kind; a constraint too.
     DropIndex(String),
-    RenameIndex { old: String, new: String },
-    SetVisible { column: String, visible: bool },
+    RenameIndex {
+        old: String,
+        new: String,
+    },
+    SetVisible {
+        column: String,
+        visible: bool,
+    },
     RenameTo(TableName),
     Convert(Charset),
     Options(Options),

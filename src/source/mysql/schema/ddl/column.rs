@@ -125,7 +125,11 @@ fn column_type(cursor: &mut Cursor<'_>, session: &Session) -> Read<TypeSpec> {
         "blob" if session.oracle => Kind::LongBlob,
         "date" if session.oracle => Kind::DateTime,
         "number" if session.oracle => {
-            if cursor.sees_symbol(b'(') { Kind::Decimal } else { Kind::Double }
+            if cursor.sees_symbol(b'(') {
+                Kind::Decimal
+            } else {
+                Kind::Double
+            }
         }
         known => Kind::named(known),
     };

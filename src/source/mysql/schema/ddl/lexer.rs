@@ -119,7 +119,10 @@ impl<'a> Lexer<'a> {
         let mut from = start;
         let mut at = start;
         loop {
-            let stop = match bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == quote || (escapes && *b == b'\\'))) {
+            let stop = match bytes
+                .get(at..)
+                .and_then(|rest| rest.iter().position(|b| *b == quote || (escapes && *b == b'\\')))
+            {
                 Some(length) => at + length,
                 None => return Err(Broken),
             };

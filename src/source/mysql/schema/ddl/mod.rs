@@ -15,8 +15,8 @@ mod cursor;
 mod lexer;
 mod table;
 
-pub(super) use ast::{Action, Body, Charset, ColumnSpec, Ddl, KeyPart, KeySpec, Options, Place, RowTime, TypeSpec};
 pub use ast::TableName;
+pub(super) use ast::{Action, Body, Charset, ColumnSpec, Ddl, KeyPart, KeySpec, Options, Place, TypeSpec};
 
 use cursor::{Cursor, NotRead, Read};
 use lexer::{Dialect, Lexer, Token};

@@ -23,7 +23,8 @@ pub(super) fn create(
     if_not_exists: bool,
 ) -> Read<Ddl> {
     let database = &session.database;
-    let parenthesised = cursor.sees_symbol(b'(') && matches!(cursor.peek_at(1), Some(Token::Word(word)) if word.eq_ignore_ascii_case("like"));
+    let parenthesised = cursor.sees_symbol(b'(')
+        && matches!(cursor.peek_at(1), Some(Token::Word(word)) if word.eq_ignore_ascii_case("like"));
     if parenthesised || cursor.sees(&["like"]) {
         cursor.accept_symbol(b'(');
         cursor.expect(&["like"])?;
@@ -77,9 +78,7 @@ fn keys_of(column: &ColumnSpec) -> impl Iterator<Item = KeySpec> + use<> {
 
 fn item(cursor: &mut Cursor<'_>, session: &Session) -> Read<Item> {
     let mut constraint = None;
-    if cursor.accept(&["constraint"])
-        && !cursor.sees_any(&["primary", "unique", "foreign", "check"])
-    {
+    if cursor.accept(&["constraint"]) && !cursor.sees_any(&["primary", "unique", "foreign", "check"]) {
         // IF NOT EXISTS of MariaDB.
         cursor.if_not_exists();
         constraint = Some(cursor.name()?);
@@ -345,7 +344,16 @@ fn action(cursor: &mut Cursor<'_>, session: &Session, actions: &mut Vec<Action>)
         actions.push(Action::Rows("a tablespace was discarded"));
         to_the_end(cursor);
     } else if cursor.sees_any(&[
-        "coalesce", "reorganize", "rebuild", "optimize", "analyze", "check", "repair", "partition", "order", "upgrade",
+        "coalesce",
+        "reorganize",
+        "rebuild",
+        "optimize",
+        "analyze",
+        "check",
+        "repair",
+        "partition",
+        "order",
+        "upgrade",
     ]) || cursor.sees(&["remove", "partitioning"])
     {
         to_the_end(cursor);

@@ -1,10 +1,10 @@
-//! The character set of every collation of MySQL 5.7 to 9.7 and MariaDB 10.5 to 11.8. A number means the same set on all of
-//! them; MariaDB's from 2,048 on are the Unicode collations 14.0.0.
+//! The character set of every collation of MySQL and MariaDB. A number means the same set on all of them; MariaDB's
+//! from 2,048 on are the Unicode collations 14.0.0. Written by the exactness tests.
 
 use super::Charset::{self, *};
 
-/// First and last number of a run of collations of one set, in order. Written by `tests/env/charset-tables`; a number in
-/// between that no server uses is none of ours to refuse.
+/// First and last number of a run of collations of one set, in order. A number in between that no server uses is none
+/// of ours to refuse.
 #[rustfmt::skip]
 pub const COLLATIONS: &[(u16, u16, Charset)] = &[
     (1, 1, Big5), (2, 2, Latin2), (3, 3, Dec8), (4, 4, Cp850), (5, 5, Latin1), (6, 6, Hp8), (7, 7, Koi8r),
@@ -39,4 +39,5 @@ pub const COLLATIONS: &[(u16, u16, Charset)] = &[
     (1113, 1113, Tis620), (1114, 1114, Ucs2), (1115, 1115, Ujis), (1116, 1117, Geostd8), (1119, 1120, Cp932),
     (1121, 1122, Eucjpms), (1125, 1147, Utf16), (1152, 1174, Ucs2), (1184, 1206, Utf32), (1216, 1238, Utf8mb3),
     (1248, 1270, Utf8mb4), (2048, 2247, Utf8mb3), (2304, 2503, Utf8mb4), (2560, 2759, Ucs2), (2816, 3015, Utf16),
-    (3072, 3271, Utf32),];
+    (3072, 3271, Utf32),
+];

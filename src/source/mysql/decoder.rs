@@ -1,0 +1,882 @@
+//! From events of the log to records: the part of the stream without IO.
+//!
+//! Invariants:
+//! - Transactions come whole and in the log's order: between what begins one and what ends it there is nothing of another.
+//! - Every row, truncated table and table of another shape of a transaction takes one ordinal, wanted or not, so that an
+//!   ordinal does not depend on the selection of tables.
+//! - A transaction is announced with its first record: one of which nothing is wanted moves the position and nothing else.
+//! - A position is minted where nothing is open: behind a transaction, and where the server says that all before it was
+//!   read. Its GTIDs are those of ended transactions alone.
+//! - What never ended is taken back: a transaction that the server crashed over is dropped where the next file shows it.
+//!
+//! How transactions look in the log:
+//! ```text
+//! MySQL    GTID, QUERY "BEGIN", (TABLE_MAP…, rows…)…, XID or QUERY "COMMIT" (non-transactional tables)
+//!          GTID, QUERY DDL
+//!          GTID, TRANSACTION_PAYLOAD with the former from BEGIN on
+//!          GTID, QUERY "XA START …", …, QUERY "XA END …", XA_PREPARE; later GTID, QUERY "XA COMMIT …" or "XA ROLLBACK …"
+//! MariaDB  GTID, …, XID or QUERY "COMMIT"
+//!          GTID standalone, QUERY DDL
+//!          GTID prepared_xa, …, XA_PREPARE; later GTID completed_xa, QUERY "XA COMMIT …" or "XA ROLLBACK …"
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::place::Place;
+use super::relation::{Effect, Relations, Target};
+use super::transaction::{Group, Savepoint};
+use super::xa::{self, Keep, Kept, Xa, XidKey};
+use crate::error::{Error, Result};
+use crate::flow::BatchWriter;
+use crate::record::gtid::{Gtid, GtidSet, MariaDbGtid, MySqlGtid, Sid};
+use crate::record::{BinlogPosition, Cell, Origin, Position, Seen, Txn, file_number};
+use crate::wire::WireError;
+use crate::wire::mysql::event::{
+    Body, Checksum, DUMMY_TABLE_ID, Event, EventType, Flavor, Format, Header, MariaGtid, Query, Rows, RowsKind,
+};
+
+/// What an event asks of the loop around the decoder.
+#[derive(Debug)]
+pub enum Step {
+    Next,
+    /// Everything before the asked position has been seen.
+    Reached,
+    /// The event cannot be delivered as it stands (it is compressed, or has differences in the place of values) and was not
+    /// consumed: [`Decoder::apart`] takes it.
+    Apart,
+    /// The rows of a prepared transaction come now, each event by [`Decoder::replay`], then [`Decoder::replayed`].
+    Kept(Bytes),
+    /// A transaction never ended, and batches of it were sent.
+    Retracted,
+}
+
+/// Where the stream begins and ends, and what it was given.
+pub struct Start {
+    pub flavor: Flavor,
+    /// Where it resumes.
+    pub from: Arc<BinlogPosition>,
+    /// Stands for the server that is streamed from: [`BinlogPosition::server`].
+    pub server: u64,
+    pub until: Option<Arc<BinlogPosition>>,
+    /// A transaction that an earlier stream found never to have ended: its file and where it begins.
+    pub void: Option<Void>,
+}
+
+/// A transaction that never ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Void {
+    pub file: Arc<str>,
+    pub start: u64,
+}
+
+pub struct Decoder {
+    pub writer: BatchWriter,
+    pub relations: Relations,
+    xa: Xa,
+    format: Format,
+    place: Place,
+    /// Where to resume behind what has ended.
+    end: Place,
+    /// Until the stream has come by where it resumes, what it reads is older: a dump by GTID begins with the file.
+    floor: Option<Arc<BinlogPosition>>,
+    executed: Option<Arc<GtidSet>>,
+    until: Option<Arc<BinlogPosition>>,
+    group: Option<Group>,
+    pub void: Option<Void>,
+    /// Inside a payload, whose end is to be verified first: how its transaction ends.
+    payload: Option<Option<Ending>>,
+    /// The transaction whose kept rows are coming.
+    replaying: Option<Kept>,
+    /// Tables with rows whose keys changed and that were not logged whole: what a resumed snapshot has of them may lack some.
+    pub anew: BTreeSet<(Box<str>, Box<str>)>,
+    /// The position moved by what is not delivered.
+    moved: bool,
+    pub counts: Counts,
+    pub last_commit_unix_micros: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Rows, truncations, schema changes, wanted or not.
+    pub events: u64,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Debug)]
+enum Ending {
+    Commit,
+    Rollback,
+    Prepare { xid: XidKey, one_phase: bool },
+}
+
+impl Decoder {
+    pub fn new(writer: BatchWriter, relations: Relations, xa: Xa, start: Start) -> Self {
+        let Start { flavor, from, server, until, void } = start;
+        let same_server = from.server == server || from.server == 0;
+        let executed = match &from.seen {
+            Seen::Executed(set) => Some(set.clone()),
+            Seen::Nothing | Seen::Transaction(_) => None,
+        };
+        let place = Place { server, file: "".into(), offset: 0, file_created_unix_s: 0 };
+        let end = match same_server {
+            true => Place {
+                server,
+                file: from.file.clone(),
+                offset: from.offset,
+                file_created_unix_s: from.file_created_unix_s,
+            },
+            false => place.clone(),
+        };
+        let mut writer = writer;
+        relations.baseline().into_iter().for_each(|entry| writer.stage(entry));
+        Decoder {
+            writer,
+            relations,
+            xa,
+            format: Format::unknown(flavor),
+            place,
+            end,
+            floor: (same_server && !from.file.is_empty()).then_some(from),
+            executed,
+            until,
+            group: None,
+            void,
+            payload: None,
+            replaying: None,
+            anew: BTreeSet::new(),
+            moved: false,
+            counts: Counts::default(),
+            last_commit_unix_micros: None,
+        }
+    }
+
+    pub fn in_transaction(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Bytes of the open transaction so far.
+    pub fn transaction_bytes(&self) -> usize {
+        self.group.as_ref().map_or(0, |group| group.bytes)
+    }
+
+    pub fn checksum(&self) -> Checksum {
+        self.format.checksum
+    }
+
+    /// How far the log has been read, as a byte position of its file.
+    pub fn read_bytes(&self) -> u64 {
+        self.place.offset
+    }
+
+    /// Where the stream is, for messages.
+    pub fn here(&self) -> String {
+        format!("{}:{}", self.place.file, self.place.offset)
+    }
+
+    /// How far the log has been read.
+    pub fn read_position(&self) -> Position {
+        self.place.position(self.place.offset, Seen::Nothing)
+    }
+
+    /// Where to resume behind everything that has ended.
+    pub fn position(&self) -> Position {
+        let seen = self.executed.clone().map_or(Seen::Nothing, Seen::Executed);
+        self.end.position(self.end.offset, seen)
+    }
+
+    /// What the last batch carried is on its way to the store, with all that was staged.
+    pub fn sent(&mut self) {
+        if !self.writer.has_staged() {
+            self.relations.settle();
+            self.xa.settle();
+        }
+    }
+
+    /// The relations and the prepared transactions, for the next stream.
+    pub fn into_parts(self) -> (Relations, Xa) {
+        (self.relations, self.xa)
+    }
+
+    /// Whether everything before the asked position has been seen.
+    pub fn has_reached(&self) -> bool {
+        let Some(until) = &self.until else { return false };
+        if self.group.is_some() {
+            return false;
+        }
+        if until.server == self.end.server && !until.file.is_empty() && !self.end.file.is_empty() {
+            return match self.end.file == until.file {
+                true => self.end.offset >= until.offset,
+                false => file_number(&self.end.file) > file_number(&until.file),
+            };
+        }
+        match (&self.executed, &until.seen) {
+            (Some(here), Seen::Executed(there)) => here.contains_all(there),
+            _ => {
+                let here = (file_number(&self.end.file), self.end.offset);
+                !until.file.is_empty() && here >= (file_number(&until.file), until.offset)
+            }
+        }
+    }
+
+    /// Hands over a position that only what is not delivered has moved. Where nothing did, nothing is to be sent.
+    pub fn tell_position(&mut self) {
+        if std::mem::take(&mut self.moved) && !self.writer.in_transaction() {
+            self.writer.close_unplaced();
+        }
+    }
+
+    /// One event as it came, which stands at `base` of the frame that its cells will point into.
+    #[inline]
+    pub fn event(&mut self, bytes: &[u8], base: usize) -> Result<Step> {
+        let format = self.format;
+        let event = format.open(bytes).map_err(|error| self.malformed(error))?;
+        let body = event.parse(&format).map_err(|error| self.malformed(error))?;
+        if is_apart(&body) {
+            return Ok(Step::Apart);
+        }
+        let start = self.place.pass(&event.header);
+        self.body(&event, body, start, base)
+    }
+
+    /// One event that asked for it, as it came; `out` becomes the frame that its cells point into.
+    pub fn apart(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step> {
+        let format = self.format;
+        let event = format.open(bytes).map_err(|error| self.malformed(error))?;
+        let start = self.place.pass(&event.header);
+        self.event_apart(&event, start, out)
+    }
+
+    /// As [`Decoder::apart`], for an event of a payload.
+    pub fn unpacked_apart(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step> {
+        let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
+        let start = self.place.offset;
+        self.event_apart(&event, start, out)
+    }
+
+    /// As [`Decoder::apart`], for a kept event.
+    pub fn replay_apart(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
+        self.event_apart(&event, 0, out).map(drop)
+    }
+
+    fn event_apart(&mut self, event: &Event<'_>, start: u64, out: &mut Vec<u8>) -> Result<Step> {
+        match event.parse(&self.format).map_err(|error| self.malformed(error))? {
+            Body::Compressed(compressed) => {
+                compressed.inflate(out).map_err(|error| self.malformed(error))?;
+                let event = Event::plain(out).map_err(|error| self.malformed(error))?;
+                let body = event.parse(&self.format).map_err(|error| self.malformed(error))?;
+                self.body(&event, body, start, 0)
+            }
+            Body::Rows(rows) => {
+                out.clear();
+                out.extend_from_slice(event.bytes());
+                self.rows(event, &rows, 0, Some(out))?;
+                Ok(Step::Next)
+            }
+            _ => Err(Error::bug("an event was taken apart that stands for itself")),
+        }
+    }
+
+    /// A TRANSACTION_PAYLOAD begins: [`Decoder::unpacked`] for each event of it, then [`Decoder::payload_ended`].
+    pub fn payload_begins(&mut self) -> Result<()> {
+        if self.group.is_none() || self.payload.is_some() {
+            return Err(self.misplaced("a compressed transaction"));
+        }
+        self.payload = Some(None);
+        Ok(())
+    }
+
+    /// One event of a payload.
+    #[inline]
+    pub fn unpacked(&mut self, bytes: &[u8], base: usize) -> Result<Step> {
+        let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
+        let body = event.parse(&self.format).map_err(|error| self.malformed(error))?;
+        if is_apart(&body) {
+            return Ok(Step::Apart);
+        }
+        let start = self.place.offset;
+        self.body(&event, body, start, base)
+    }
+
+    /// All of the payload's events were taken, and the event around them is whole. `header` is its header.
+    pub fn payload_ended(&mut self, header: &Header) -> Result<Step> {
+        self.place.pass(header);
+        match self.payload.take() {
+            Some(Some(ending)) => self.ended(ending),
+            _ => Err(self.misplaced("the end of a compressed transaction that has no commit")),
+        }
+    }
+
+    #[inline]
+    fn body(&mut self, event: &Event<'_>, body: Body<'_>, start: u64, base: usize) -> Result<Step> {
+        if let Some(group) = &mut self.group {
+            group.bytes += event.bytes().len();
+        }
+        match body {
+            Body::Rows(rows) => {
+                self.rows(event, &rows, base, None)?;
+                Ok(Step::Next)
+            }
+            Body::TableMap(map) => {
+                let Some(group) = &mut self.group else { return Err(self.misplaced("a TABLE_MAP")) };
+                if group.void {
+                    return Ok(Step::Next);
+                }
+                let place = &self.place;
+                self.relations
+                    .map(event, &map)
+                    .map_err(|error| error.context(format!("reading the TABLE_MAP before {}:{}", place.file, place.offset)))?;
+                self.relations.take_entries().into_iter().for_each(|entry| self.writer.stage(entry));
+                if let Some(keep) = &mut group.keep
+                    && let Some(Target::Wanted(plan)) = self.relations.target(map.table_id).as_deref()
+                {
+                    keep.table(plan.definition.clone());
+                    keep.event(event, &self.xa)?;
+                }
+                Ok(Step::Next)
+            }
+            Body::Xid(_) => self.ends(Ending::Commit),
+            other => self.other(event, other, start),
+        }
+    }
+
+    fn other(&mut self, event: &Event<'_>, body: Body<'_>, start: u64) -> Result<Step> {
+        match body {
+            Body::Gtid(gtid) => {
+                self.nothing_open()?;
+                let place = self.place.transaction_number(start);
+                let mut group = Group::new(&self.place, start, if gtid.anonymous { place } else { gtid.number });
+                let tag = (!gtid.tag.is_empty()).then(|| gtid.tag.into());
+                let sid = Sid { uuid: gtid.uuid, tag };
+                group.gtid = (!gtid.anonymous).then_some(Gtid::MySql(MySqlGtid { sid, number: gtid.number }));
+                let micros = gtid.fields.immediate_commit_unix_micros.filter(|micros| *micros > 0);
+                group.commit_unix_micros =
+                    micros.and_then(|micros| micros.try_into().ok()).or(Some(i64::from(event.header.unix_s) * 1_000_000));
+                self.begin(group);
+                Ok(Step::Next)
+            }
+            Body::MariaGtid(gtid) => self.maria_gtid(&gtid, &event.header, start),
+            Body::Query(query) => self.query(&query, &event.header, start),
+            Body::XaPrepare(prepare) => {
+                self.ends(Ending::Prepare { xid: XidKey::new(&prepare.xid), one_phase: prepare.one_phase })
+            }
+            Body::FormatDescription(description) => {
+                // A server says when it began the first file it writes; 0 in those that follow.
+                let lost = if description.created_unix_s != 0 { self.never_ended() } else { Step::Next };
+                self.format = description.format;
+                if event.header.unix_s != 0 {
+                    self.place.file_created_unix_s = event.header.unix_s;
+                }
+                if !matches!(lost, Step::Next) {
+                    return Ok(lost);
+                }
+                self.between()
+            }
+            Body::Rotate(rotate) => {
+                let other = self.place.rotate(&rotate)?;
+                if other {
+                    // Numbers of tables are a server process's own.
+                    self.relations.forget_maps();
+                    let lost = self.never_ended();
+                    if !matches!(lost, Step::Next) {
+                        return Ok(lost);
+                    }
+                }
+                self.between()
+            }
+            Body::Heartbeat(heartbeat) => {
+                if self.group.is_none() {
+                    self.place.heartbeat(&heartbeat);
+                }
+                self.between()
+            }
+            Body::Incident(incident) => {
+                let message = String::from_utf8_lossy(incident.message).into_owned();
+                Err(Error::data(format!(
+                    "at {} the server says that it lost changes (incident {}: {message})",
+                    self.here(),
+                    incident.number
+                ))
+                .remedy(
+                    "what is missing cannot be told: read the tables anew (on_lost_position: resnapshot, or `walbrook \
+                     offsets reset` and a start)",
+                ))
+            }
+            Body::TransactionPayload(_) => Err(Error::bug("a compressed transaction was not taken apart")),
+            Body::Compressed(_) => Err(self.misplaced("a compressed event inside a compressed transaction")),
+            Body::Unknown => Err(Error::data(format!(
+                "at {} an event of type {} that this version does not know and that is not to be skipped",
+                self.here(),
+                event.header.kind
+            ))
+            .remedy("use a version of walbrook that knows the server's version")),
+            Body::StatementBased => match event.header.kind {
+                EventType::BEGIN_LOAD_QUERY | EventType::EXECUTE_LOAD_QUERY | EventType::APPEND_BLOCK => {
+                    Err(self.statement_based("LOAD DATA"))
+                }
+                // Values for the statement that follows, which says whom it changes.
+                _ => Ok(Step::Next),
+            },
+            Body::Stop
+            | Body::PreviousGtids(_)
+            | Body::MariaGtidList(_)
+            | Body::BinlogCheckpoint(_)
+            | Body::StartEncryption(_)
+            | Body::Statement(_)
+            | Body::Skippable => self.between(),
+            Body::Rows(_) | Body::TableMap(_) | Body::Xid(_) => Err(Error::bug("an event was read twice")),
+        }
+    }
+
+    /// Behind an event that belongs to no transaction: where none is open, the stream resumes behind it.
+    fn between(&mut self) -> Result<Step> {
+        if self.group.is_some() {
+            return Ok(Step::Next);
+        }
+        self.advance();
+        Ok(if self.has_reached() { Step::Reached } else { Step::Next })
+    }
+
+    /// The stream resumes behind what was read so far.
+    fn advance(&mut self) {
+        if let Some(floor) = &self.floor {
+            let here = (file_number(&self.place.file), self.place.offset);
+            if here < (file_number(&floor.file), floor.offset) {
+                return;
+            }
+            self.floor = None;
+        }
+        if !Arc::ptr_eq(&self.end.file, &self.place.file) {
+            self.end.file = self.place.file.clone();
+        }
+        self.moved |= self.end.offset != self.place.offset;
+        self.end.offset = self.place.offset;
+        self.end.file_created_unix_s = self.place.file_created_unix_s;
+    }
+
+    fn begin(&mut self, mut group: Group) {
+        let void = self.void.as_ref();
+        group.void = void.is_some_and(|void| void.start == group.start && void.file == self.place.file);
+        self.group = Some(group);
+    }
+
+    fn nothing_open(&self) -> Result<()> {
+        match &self.group {
+            None => Ok(()),
+            Some(_) => Err(self.misplaced("a transaction that begins inside another one")),
+        }
+    }
+
+    fn maria_gtid(&mut self, gtid: &MariaGtid<'_>, header: &Header, start: u64) -> Result<Step> {
+        self.nothing_open()?;
+        if header.flags.artificial() {
+            return Ok(Step::Next);
+        }
+        let mut group = Group::new(&self.place, start, gtid.id.number);
+        group.gtid = Some(Gtid::MariaDb(MariaDbGtid {
+            domain: gtid.id.domain,
+            server: gtid.id.server,
+            sequence: gtid.id.number,
+        }));
+        group.commit_unix_micros = Some(i64::from(header.unix_s) * 1_000_000);
+        group.open = !gtid.flags.standalone() && !gtid.flags.completed_xa();
+        group.postponed = gtid.extra.start_alter || gtid.extra.rollback_alter;
+        if gtid.flags.prepared_xa() {
+            group.keep = Some(Keep::default());
+        }
+        self.begin(group);
+        Ok(Step::Next)
+    }
+
+    fn query(&mut self, query: &Query<'_>, header: &Header, start: u64) -> Result<Step> {
+        let statement = query.statement.trim_ascii();
+        if self.group.is_none() {
+            // A server without GTID events, of before 5.7.
+            let mut group = Group::new(&self.place, start, self.place.transaction_number(start));
+            group.commit_unix_micros = Some(i64::from(header.unix_s) * 1_000_000);
+            self.begin(group);
+        }
+        let Some(group) = &mut self.group else { return Err(Error::bug("no transaction was begun")) };
+        match statement {
+            b"BEGIN" => {
+                group.open = true;
+                return Ok(Step::Next);
+            }
+            b"COMMIT" => return self.ends(Ending::Commit),
+            b"ROLLBACK" => return self.ends(Ending::Rollback),
+            _ => {}
+        }
+        let mut words = statement.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mut word = || words.next().unwrap_or_default().to_ascii_uppercase();
+        match (&word()[..], &word()[..]) {
+            (b"XA", b"START" | b"BEGIN") => {
+                group.open = true;
+                group.keep = Some(Keep::default());
+                Ok(Step::Next)
+            }
+            (b"XA", b"END") => Ok(Step::Next),
+            // MariaDB says so in its XA_PREPARE event too.
+            (b"XA", b"PREPARE") => Ok(Step::Next),
+            (b"XA", b"COMMIT") => self.xa_commit(statement),
+            (b"XA", b"ROLLBACK") => {
+                let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
+                if let Some(entry) = self.xa.forget(&xid) {
+                    self.writer.stage(entry);
+                }
+                self.ends(Ending::Commit)
+            }
+            (b"SAVEPOINT", _) => {
+                let name = statement[b"SAVEPOINT".len()..].trim_ascii().into();
+                group.savepoints.retain(|savepoint| savepoint.name != name);
+                group.savepoints.push(Savepoint { name, ordinal: group.ordinal });
+                Ok(Step::Next)
+            }
+            (b"RELEASE", b"SAVEPOINT") => Ok(Step::Next),
+            (b"ROLLBACK", b"TO") => {
+                let name = statement.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+                let nothing_since =
+                    group.savepoints.iter().any(|savepoint| *savepoint.name == *name && savepoint.ordinal == group.ordinal);
+                match nothing_since {
+                    true => Ok(Step::Next),
+                    // A server in row format cuts its cache instead.
+                    false => Err(Error::data(format!(
+                        "at {} rows are rolled back to a savepoint behind their events",
+                        self.here()
+                    ))
+                    .remedy("report it with the server's version and the statements of the transaction")),
+                }
+            }
+            _ => self.statement(query),
+        }
+    }
+
+    /// DDL, and everything else that is logged as text.
+    fn statement(&mut self, query: &Query<'_>) -> Result<Step> {
+        let Some(group) = &self.group else { return Err(Error::bug("a statement outside a transaction")) };
+        if !group.postponed && !group.void {
+            let at = self.here();
+            let done = self.relations.statement(query).map_err(|error| error.context(format!("at {at}")))?;
+            if let Some(what) = done.statement_based {
+                return Err(self.statement_based(what));
+            }
+            done.entries.into_iter().for_each(|entry| self.writer.stage(entry));
+            for effect in done.effects {
+                self.effect(&effect, &done.text)?;
+            }
+        }
+        match &self.group {
+            Some(group) if !group.open => self.ends(Ending::Commit),
+            _ => Ok(Step::Next),
+        }
+    }
+
+    fn effect(&mut self, effect: &Effect, text: &str) -> Result<()> {
+        self.announce();
+        let Some(group) = &mut self.group else { return Err(Error::bug("a change outside a transaction")) };
+        let batch = self.writer.batch();
+        self.counts.events += 1;
+        match effect {
+            Effect::Changed { previous, schema } => {
+                let index = batch.table(schema);
+                batch.schema_change(index, Some(previous.clone()), Some(text), group.ordinal + 1);
+            }
+            Effect::Truncated(schema) => {
+                group.ordinal += 1;
+                let index = batch.table(schema);
+                batch.truncate(index, false, true, group.ordinal);
+            }
+        }
+        Ok(())
+    }
+
+    fn xa_commit(&mut self, statement: &[u8]) -> Result<Step> {
+        let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
+        let Some((kept, entry)) = self.xa.take(&xid) else {
+            // Prepared before the stream began, where a snapshot or the operator put it.
+            tracing::warn!(%xid, at = self.here(), "XA COMMIT of a transaction that was prepared before the stream began");
+            return self.ends(Ending::Commit);
+        };
+        self.writer.stage(entry);
+        self.replay_begins(kept)
+    }
+
+    fn replay_begins(&mut self, kept: Kept) -> Result<Step> {
+        let events = kept.events.clone();
+        self.relations.unmap();
+        self.replaying = Some(kept);
+        Ok(Step::Kept(events))
+    }
+
+    /// One event of a prepared transaction that is committed now; it stands at `base` of its frame.
+    pub fn replay(&mut self, bytes: &[u8], base: usize) -> Result<Step> {
+        let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
+        let body = event.parse(&self.format).map_err(|error| self.malformed(error))?;
+        if is_apart(&body) {
+            return Ok(Step::Apart);
+        }
+        match body {
+            Body::TableMap(map) => {
+                let Some(kept) = &self.replaying else { return Err(Error::bug("nothing is being replayed")) };
+                self.relations.map_kept(&map, kept.table(&map))?;
+            }
+            Body::Rows(rows) => self.rows(&event, &rows, base, None)?,
+            Body::Skippable => {
+                let (Some(group), Some(rows)) = (&mut self.group, xa::skipped(&event)) else {
+                    return Err(Error::bug("rows to skip are not what was kept"));
+                };
+                group.ordinal += rows;
+            }
+            _ => {
+                return Err(Error::data("a prepared transaction was stored with what is no row").remedy(
+                    "the state directory was written by another version or is damaged: `walbrook offsets reset`",
+                ));
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    /// All kept events have been replayed.
+    pub fn replayed(&mut self) -> Result<Step> {
+        self.replaying = None;
+        self.ended(Ending::Commit)
+    }
+
+    #[inline]
+    fn rows(&mut self, event: &Event<'_>, rows: &Rows<'_>, base: usize, mut apart: Option<&mut Vec<u8>>) -> Result<()> {
+        let Some(group) = &mut self.group else { return Err(self.misplaced("rows")) };
+        if group.void {
+            return Ok(());
+        }
+        if rows.table_id == DUMMY_TABLE_ID {
+            self.relations.unmap();
+            return Ok(());
+        }
+        let Some(target) = self.relations.target(rows.table_id) else {
+            return Err(self.misplaced("rows of a table that no TABLE_MAP of the statement names"));
+        };
+        let before = group.ordinal;
+        match &*target {
+            Target::Wanted(_) if group.keep.is_some() => {
+                if let Some(keep) = &mut group.keep {
+                    keep.event(event, &self.xa)?;
+                }
+            }
+            Target::Wanted(plan) => {
+                if !group.begun {
+                    self.announce();
+                }
+                let Some(group) = &mut self.group else { return Err(Error::bug("rows outside a transaction")) };
+                let catching_up = self.writer.origin() == Origin::CatchUp;
+                let batch = self.writer.batch();
+                let index = batch.table(&plan.schema);
+                let width = plan.schema.columns.len();
+                let whole_before = rows.before.is_none_or(|columns| columns.is_full());
+                let whole_after = rows.after.is_none_or(|columns| columns.is_full());
+                let mut scan = rows.scan(&plan.rows, base).map_err(|error| wrong_row(error, &plan.schema, &self.place))?;
+                loop {
+                    let start = batch.cells_start();
+                    let more = scan.next(batch.cells_mut());
+                    if !more.map_err(|error| wrong_row(error, &plan.schema, &self.place))? {
+                        break;
+                    }
+                    group.ordinal += 1;
+                    match rows.kind {
+                        RowsKind::Write => batch.insert(index, start, group.ordinal),
+                        RowsKind::Delete => batch.delete(index, start, !whole_before, group.ordinal),
+                        RowsKind::Update | RowsKind::PartialUpdate => {
+                            if !whole_after {
+                                let cells = &batch.cells_mut()[start..];
+                                let moved = |at: &u16| !cells[usize::from(*at)].is_unchanged();
+                                if catching_up && plan.schema.key.iter().any(moved) {
+                                    self.anew.insert((plan.schema.database.clone(), plan.schema.name.clone()));
+                                }
+                                complete_key(&mut batch.cells_mut()[start..], &plan.schema.key, width);
+                            }
+                            if let Some(frame) = apart.as_deref_mut().filter(|_| scan.has_differences()) {
+                                let cells = &mut batch.cells_mut()[start..];
+                                let at = || format!("reading the event before {}:{}", self.place.file, self.place.offset);
+                                plan.differences(&scan, cells, frame).map_err(|error| error.context(at()))?;
+                            }
+                            batch.update(index, start, Some(!whole_before), group.ordinal);
+                        }
+                    }
+                }
+            }
+            Target::Unwanted(Some(plan)) => {
+                // Read over, because each row takes an ordinal.
+                let mut none = Vec::new();
+                let counted = rows.scan(plan, 0).and_then(|mut scan| {
+                    while scan.next(&mut none)? {
+                        group.ordinal += 1;
+                    }
+                    Ok(())
+                });
+                counted.map_err(|error| self.malformed(error))?;
+            }
+            // Its columns cannot be told apart: one ordinal for all its rows, as on every replay.
+            Target::Unwanted(None) => group.ordinal += 1,
+        }
+        if let Some(group) = &mut self.group {
+            self.counts.events += group.ordinal - before;
+            if let Some(keep) = group.keep.as_mut().filter(|_| group.ordinal > before) {
+                // Its rows come later, and these among them.
+                keep.skip(group.ordinal - before);
+                group.ordinal = before;
+            }
+        }
+        if rows.flags.statement_end() {
+            self.relations.unmap();
+        }
+        Ok(())
+    }
+
+    /// Writes the transaction's begin, if that was not done.
+    fn announce(&mut self) {
+        let Some(group) = self.group.as_mut().filter(|group| !group.begun) else { return };
+        group.begun = true;
+        let commit = self.place.transaction(group.start, group.gtid.clone());
+        self.writer.begin(Txn {
+            commit,
+            id: Some(group.number),
+            commit_unix_micros: group.commit_unix_micros,
+        });
+    }
+
+    /// The event that ends a transaction. Inside a payload the end waits until that is verified.
+    #[inline]
+    fn ends(&mut self, ending: Ending) -> Result<Step> {
+        if self.group.is_none() {
+            return Err(self.misplaced("the end of a transaction"));
+        }
+        match &mut self.payload {
+            Some(waiting @ None) => {
+                *waiting = Some(ending);
+                Ok(Step::Next)
+            }
+            Some(Some(_)) => Err(self.misplaced("a second end of a compressed transaction")),
+            None => self.ended(ending),
+        }
+    }
+
+    fn ended(&mut self, ending: Ending) -> Result<Step> {
+        self.relations.unmap();
+        match ending {
+            Ending::Commit => {}
+            Ending::Rollback => {
+                if !self.take_back() {
+                    return Ok(Step::Retracted);
+                }
+            }
+            Ending::Prepare { xid, one_phase } => {
+                let keep = self.group.as_mut().and_then(|group| group.keep.take()).unwrap_or_default();
+                if one_phase {
+                    return self.replay_begins(keep.finish());
+                }
+                let entry = self.xa.prepare(xid, keep.finish())?;
+                self.writer.stage(entry);
+            }
+        }
+        let Some(group) = self.group.take() else { return Err(self.misplaced("the end of a transaction")) };
+        if let (Some(executed), Some(gtid)) = (&mut self.executed, &group.gtid) {
+            Arc::make_mut(executed).insert(gtid);
+        }
+        self.advance();
+        if group.begun {
+            self.last_commit_unix_micros = group.commit_unix_micros;
+            self.moved = false;
+            self.writer.commit_unplaced(group.ordinal + 1);
+        } else {
+            self.moved = true;
+            if self.writer.has_staged() {
+                self.tell_position();
+            }
+        }
+        Ok(if self.has_reached() { Step::Reached } else { Step::Next })
+    }
+
+    /// The server went on without an end of the open transaction: it crashed over writing it.
+    fn never_ended(&mut self) -> Step {
+        let Some(group) = &self.group else { return Step::Next };
+        let (file, start) = (group.file.clone(), group.start);
+        tracing::warn!(%file, start, "a transaction in the log never ended: the server crashed while it was written");
+        self.payload = None;
+        self.relations.unmap();
+        let whole = self.take_back();
+        self.group = None;
+        if whole {
+            return Step::Next;
+        }
+        self.void = Some(Void { file, start });
+        Step::Retracted
+    }
+
+    /// Takes back what was delivered of the open transaction. False where batches of it were sent.
+    fn take_back(&mut self) -> bool {
+        match self.group.as_mut() {
+            Some(group) if group.begun => {
+                group.begun = false;
+                self.writer.retract()
+            }
+            _ => true,
+        }
+    }
+
+    #[cold]
+    fn malformed(&self, error: WireError) -> Error {
+        Error::data(format!("reading the event behind {}", self.here())).because(error).remedy(
+            "check the file on the server with mysqlbinlog --verify-binlog-checksum; if it is sound, report it with the \
+             server's version",
+        )
+    }
+
+    #[cold]
+    fn misplaced(&self, what: &str) -> Error {
+        Error::data(format!("at {}: {what}", self.here())).remedy(
+            "this is a bug of Walbrook or of a server that writes its log differently: report it with the server's version",
+        )
+    }
+
+    #[cold]
+    fn unread(&self, statement: &[u8]) -> Error {
+        Error::data(format!("at {}: {:?} cannot be read", self.here(), String::from_utf8_lossy(statement)))
+    }
+
+    #[cold]
+    fn statement_based(&self, what: &str) -> Error {
+        Error::data(format!(
+            "at {} a change is logged as a statement ({what}), not as rows: what it changed is not in the log",
+            self.here()
+        ))
+        .remedy(
+            "SET GLOBAL binlog_format = ROW, see that no session sets another, and read the tables anew \
+             (`walbrook offsets reset`)",
+        )
+    }
+}
+
+/// Whether an event's rows do not stand in it as cells.
+fn is_apart(body: &Body<'_>) -> bool {
+    match body {
+        Body::Compressed(_) => true,
+        Body::Rows(rows) => rows.kind == RowsKind::PartialUpdate,
+        _ => false,
+    }
+}
+
+fn wrong_row(error: WireError, schema: &crate::record::TableSchema, place: &Place) -> Error {
+    Error::data(format!("reading rows of {schema} in the event that ends at {}:{}", place.file, place.offset))
+        .because(error)
+}
+
+/// A new row without its whole image has its key where the old one has it.
+fn complete_key(cells: &mut [Cell], key: &[u16], width: usize) {
+    for &column in key {
+        let column = usize::from(column);
+        if cells[column].is_unchanged() && cells[width + column] != Cell::MISSING {
+            cells[column] = cells[width + column];
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The source as the pipeline sees it: connections, the tables' history, and the way from a start to a stream.
+//!
+//! Invariants:
+//! - SQL and the dump go to the same server, though the URL may name several.
+//! - What is known of the tables is of one position of the log: it begins with the catalog at a moment between two readings
+//!   that agree, and from there on changes only with what the log says.
+//! - Nothing is left on the server.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+
+use super::ask::{Ask, text};
+use super::catalog::Catalog;
+use super::connection::Connection;
+use super::decoder::{Decoder, Start, Void};
+use super::dump::{Dump, DumpFrom, DumpOptions, Next};
+use super::relation::Relations;
+use super::replica::Replica;
+use super::retention::{self, Observed};
+use super::server::{self, Server};
+use super::snapshot::{Progress, Snapshot, Views, Wanted};
+use super::stream::{self, Stream};
+use super::url::ConnInfo;
+use super::xa::Xa;
+use super::{Settings, check, discover, status};
+use crate::error::{Context, Error, Finding, Result};
+use crate::fault;
+use crate::flow::{BatchWriter, Outlet};
+use crate::record::{BinlogPosition, Lineage, Origin, Position, Seen};
+use crate::source::tables::Selection;
+use crate::source::{Source, State, Stored, StreamEnd, Verdict};
+use crate::wire::mysql::event::{Body, Flavor, Format};
+
+/// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
+const CATALOG_TRIES: u32 = 10;
+const ALTERED: &str = "the wanted tables are altered again and again: their definitions are of no one moment";
+
+pub struct MySqlSource {
+    settings: Settings,
+    info: ConnInfo,
+    sql: Option<Sql>,
+    /// Who we are to the server; the same for as long as the process lives.
+    replica: Option<Replica>,
+    prepared: Option<Prepared>,
+    /// A transaction that never ended in the log.
+    void: Option<Void>,
+}
+
+/// The connection for questions, and who answers.
+struct Sql {
+    connection: Connection,
+    server: Server,
+}
+
+/// What [`Source::prepare`] leaves for the snapshot and the stream.
+struct Prepared {
+    /// None while a decoder has them, and after a stream whose future was dropped.
+    known: Option<(Relations, Xa)>,
+}
+
+impl MySqlSource {
+    /// # Errors
+    /// Config: the URL cannot be read.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let info = ConnInfo::from_process(settings.url.expose_secret())?;
+        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, void: None })
+    }
+
+    /// A connection that answers, and what its server is.
+    async fn sql(&mut self) -> Result<&mut Sql> {
+        let alive = match &mut self.sql {
+            Some(sql) => sql.connection.ping().await.is_ok(),
+            None => false,
+        };
+        if !alive {
+            // Behind the first meeting always the same server: what is known is of its log.
+            let mut connection = Connection::connect(&self.info).await?;
+            let server = server(&mut connection).await?;
+            self.sql = Some(Sql { connection, server });
+        }
+        self.sql.as_mut().ok_or_else(|| Error::bug("no SQL connection"))
+    }
+
+    fn prepared(&mut self) -> Result<&mut Prepared> {
+        self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))
+    }
+
+    /// Asks the server for its log from there on.
+    async fn dump(&mut self, from: &BinlogPosition) -> Result<(Dump, Flavor, u64)> {
+        let (heartbeat, semi_sync, wanted) =
+            (self.settings.heartbeat, self.settings.semi_sync, self.settings.server_id);
+        let known = self.replica.take();
+        let sql = self.sql().await?;
+        let (flavor, number) = (flavor(&sql.server), sql.server.position_number());
+        let by_gtid = sql.server.uses_gtids();
+        let info = sql.connection.same_server().clone();
+        let mut connection = Connection::connect(&info).await?;
+        let replica = match known {
+            Some(replica) => {
+                replica.check(&mut connection).await?;
+                replica
+            }
+            None => Replica::choose(&mut connection, wanted).await?,
+        };
+        let start = match &from.seen {
+            Seen::Executed(set) if by_gtid => DumpFrom::Gtids(set),
+            _ if from.file.is_empty() => {
+                return Err(Error::config(format!("the position {from} is one of GTIDs, and the server has them switched off"))
+                    .remedy("name a file and an offset, or SET GLOBAL gtid_mode = ON"));
+            }
+            _ => DumpFrom::File { file: &from.file, offset: from.offset },
+        };
+        let dump = Dump::start(connection, &replica, start, &DumpOptions { heartbeat, semi_sync })
+            .await
+            .map_err(|error| error.context(format!("asking for the log from {from} on")));
+        self.replica = Some(replica);
+        Ok((dump?, flavor, number))
+    }
+
+    /// When a file of the log was begun; none where the server does not have it.
+    async fn file_created(&mut self, file: &str) -> Result<Option<u32>> {
+        let from = BinlogPosition {
+            server: 0,
+            file: file.into(),
+            offset: super::place::FIRST_EVENT,
+            file_created_unix_s: 0,
+            seen: Seen::Nothing,
+        };
+        let (mut dump, flavor, _) = self.dump(&from).await?;
+        let format = Format::unknown(flavor);
+        loop {
+            match dump.next()? {
+                Next::Dry => {
+                    dump.take_frame();
+                    dump.fill().await?;
+                }
+                Next::Long(_) => return Err(Error::data(format!("{file} begins with an event of 256 KiB"))),
+                Next::Event(event) => {
+                    let doing = || format!("reading the beginning of {file}");
+                    let event = format.open(event.bytes).data(doing)?;
+                    if matches!(event.parse(&format).data(doing)?, Body::FormatDescription(_)) {
+                        let created = event.header.unix_s;
+                        dump.close().await;
+                        return Ok(Some(created));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The wanted tables as they stand at the log's end, which is said too.
+    async fn baseline(&mut self) -> Result<(Catalog, BinlogPosition)> {
+        let selection = self.settings.selection.clone();
+        let sql = self.sql().await?;
+        let mut before = Catalog::load(&mut sql.connection, &sql.server, &selection).await?;
+        for _ in 0..CATALOG_TRIES {
+            let tip = status::tip(&mut sql.connection, &sql.server).await?;
+            let after = Catalog::load(&mut sql.connection, &sql.server, &selection).await?;
+            if after.same_tables(&before) {
+                return Ok((after, tip));
+            }
+            before = after;
+        }
+        Err(Error::transient(ALTERED))
+    }
+
+    /// Views of the wanted tables at one point of the log, and the tables as they are defined there.
+    async fn views(&mut self) -> Result<(Catalog, Views)> {
+        let selection = self.settings.selection.clone();
+        let workers = self.settings.snapshot.workers;
+        let Sql { connection, server } = self.sql().await?;
+        let info = connection.same_server().clone();
+        for _ in 0..CATALOG_TRIES {
+            let before = Catalog::load(connection, server, &selection).await?;
+            let names = before.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
+            let views = Views::open(&info, server, workers, &names.collect::<Vec<_>>()).await?;
+            let after = Catalog::load(connection, server, &selection).await?;
+            if after.same_tables(&before) {
+                return Ok((after, views));
+            }
+        }
+        Err(Error::transient(ALTERED))
+    }
+
+    /// Delivers what happened between the finished ranges of an interrupted snapshot and its new point.
+    async fn catch_up(
+        &mut self,
+        from: &Arc<BinlogPosition>,
+        point: Arc<BinlogPosition>,
+        outlet: &Outlet,
+    ) -> Result<Decoder> {
+        let (_never_confirmed, confirmed) = watch::channel(None);
+        let (_never_stopped, stop) = watch::channel(false);
+        let run = Run { outlet, origin: Origin::CatchUp, until: Some(point), confirmed, stop };
+        match self.run(from, run).await? {
+            (StreamEnd::Reached, decoder) => Ok(decoder),
+            // What never ended is passed over the next time.
+            (end, _) => Err(Error::transient(format!("catching up ended before its point: {end:?}"))),
+        }
+    }
+
+    /// Streams until the end that was asked for. What the decoder knows comes back whatever happens.
+    async fn run(&mut self, from: &Arc<BinlogPosition>, run: Run<'_>) -> Result<(StreamEnd, Decoder)> {
+        let (mut dump, flavor, server) = self.dump(from).await?;
+        let (relations, xa) = self.prepared()?.known.take().ok_or_else(|| {
+            Error::transient("a stream was dropped with what is known of the tables: only a new start has it")
+        })?;
+        let start = Start { flavor, from: from.clone(), server, until: run.until, void: self.void.clone() };
+        let writer = BatchWriter::new(run.outlet.clone(), run.origin);
+        let stream = Stream {
+            dump: &mut dump,
+            decoder: Decoder::new(writer, relations, xa, start),
+            progress: &run.outlet.progress,
+            heartbeat: self.settings.heartbeat,
+            confirmed: run.confirmed,
+            stop: run.stop,
+            unacknowledged: VecDeque::new(),
+        };
+        let (ended, mut decoder) = stream.run().await;
+        if let Some(void) = decoder.void.take() {
+            self.void = Some(void);
+        }
+        match ended {
+            Ok(end) => {
+                dump.close().await;
+                Ok((end, decoder))
+            }
+            Err(error) => {
+                self.keep(decoder)?;
+                Err(stream::explained(error, from))
+            }
+        }
+    }
+
+    /// Takes back what a decoder knows, as far as it is on its way to the store.
+    fn keep(&mut self, decoder: Decoder) -> Result<()> {
+        let (mut relations, mut xa) = decoder.into_parts();
+        relations.roll_back();
+        xa.roll_back();
+        self.prepared()?.known = Some((relations, xa));
+        Ok(())
+    }
+}
+
+/// How a stream is to run.
+struct Run<'a> {
+    outlet: &'a Outlet,
+    origin: Origin,
+    until: Option<Arc<BinlogPosition>>,
+    confirmed: watch::Receiver<Option<Position>>,
+    stop: watch::Receiver<bool>,
+}
+
+async fn server(connection: &mut Connection) -> Result<Server> {
+    let rows = connection.rows(&Server::variables_statement(), "asking what the server is").await?;
+    Server::from_rows(rows.iter().map(|row| (text(row, 0).to_owned(), text(row, 1).to_owned())))
+}
+
+fn selection(settings: &Settings, catalog: &Catalog) -> Selection {
+    let mut selection = settings.selection.clone();
+    if catalog.ignores_table_case {
+        selection.ignore_table_case();
+    }
+    selection
+}
+
+fn flavor(server: &Server) -> Flavor {
+    match server.flavor {
+        server::Flavor::MySql => Flavor::MySql,
+        server::Flavor::MariaDb => Flavor::MariaDb,
+    }
+}
+
+#[async_trait]
+impl Source for MySqlSource {
+    async fn lineage(&mut self) -> Result<Lineage> {
+        Ok(self.sql().await?.server.lineage())
+    }
+
+    async fn retention(&mut self, stored: &Lineage, position: &Position) -> Result<Verdict> {
+        let position = position.binlog()?.clone();
+        let Sql { connection, server } = self.sql().await?;
+        let files = status::files(connection, server).await?;
+        let gtids = status::gtids(connection, server, &files).await?;
+        let tip = status::tip(connection, server).await?;
+        let lineage = server.lineage();
+        let ours = position.server == tip.server || position.server == 0;
+        let listed = ours && files.iter().any(|file| *file.name == *position.file);
+        let file_created_unix_s = match listed && position.file_created_unix_s != 0 {
+            true => self.file_created(&position.file).await?,
+            false => None,
+        };
+        let observed = Observed { kind: lineage.kind, system: lineage.system, tip, files, file_created_unix_s, gtids };
+        Ok(retention::verdict(stored, &position, &observed))
+    }
+
+    async fn prepare(&mut self, state: &State) -> Result<Position> {
+        let (catalog, tip) = self.baseline().await?;
+        catalog.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        for left_out in &catalog.left_out {
+            tracing::warn!(table = %format_args!("{}.{}", left_out.database, left_out.name), why = left_out.why, "left out");
+        }
+        let selection = selection(&self.settings, &catalog);
+        let relations = Relations::restore(selection, state, &catalog)?;
+        let xa = Xa::restore(state, self.settings.xa_limit_bytes)?;
+        self.prepared = Some(Prepared { known: Some((relations, xa)) });
+        Ok(Position::MySql(Arc::new(tip)))
+    }
+
+    fn interrupted(&self, state: &State) -> Result<Option<Position>> {
+        Ok(Progress::from_state(state)?.map(|progress| progress.point))
+    }
+
+    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
+        let (catalog, views) = self.views().await?;
+        let selection = selection(&self.settings, &catalog);
+        let mut snapshot = Snapshot {
+            settings: &self.settings.snapshot.clone(),
+            tables: Vec::new(),
+            outlet,
+            progress: None,
+            state,
+            staged: Vec::new(),
+            anew: BTreeSet::new(),
+        };
+        // The history of the point: of a first snapshot the catalog's; of one that goes on, what the log says up to there.
+        // Where other sinks go on from earlier positions, the history is of theirs, and the snapshot has one of its own.
+        let mut xa = Xa::restore(state, self.settings.xa_limit_bytes)?;
+        let others_resume = from.is_none() && Relations::is_in(state);
+        let mut relations = match &from {
+            Some(from) => {
+                snapshot.progress = Progress::from_state(state)?;
+                let known = (
+                    Relations::restore(selection.clone(), state, &catalog)?,
+                    Xa::restore(state, self.settings.xa_limit_bytes)?,
+                );
+                self.prepared()?.known = Some(known);
+                let point = views.point.position.binlog()?.clone();
+                tracing::info!(%from, %point, "an interrupted snapshot goes on: first the changes since it stopped");
+                let mut decoder = self.catch_up(from.binlog()?, point, outlet).await?;
+                fault::point("after_catch_up");
+                snapshot.staged = decoder.writer.take_staged();
+                snapshot.anew = std::mem::take(&mut decoder.anew);
+                let (relations, at_point) = decoder.into_parts();
+                xa = at_point;
+                relations
+            }
+            None => Relations::of(selection, &catalog)?,
+        };
+        snapshot.staged.extend(relations.baseline());
+        for table in &catalog.tables {
+            if let Some(schema) = relations.snapshot_schema(&table.def)? {
+                snapshot.tables.push(Wanted { def: table.def.clone(), schema: Arc::new(schema) });
+            }
+        }
+        if others_resume {
+            snapshot.staged.clear();
+        } else {
+            relations.settle();
+            xa.settle();
+            self.prepared()?.known = Some((relations, xa));
+        }
+        snapshot.run(views).await
+    }
+
+    async fn tip(&mut self) -> Result<Position> {
+        let Sql { connection, server } = self.sql().await?;
+        Ok(Position::MySql(Arc::new(status::tip(connection, server).await?)))
+    }
+
+    async fn stream(
+        &mut self,
+        from: Position,
+        until: Option<Position>,
+        outlet: &Outlet,
+        confirmed: watch::Receiver<Option<Position>>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<StreamEnd> {
+        let from = from.binlog()?.clone();
+        let until = until.map(|until| until.binlog().cloned()).transpose()?;
+        let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop };
+        let (end, decoder) = self.run(&from, run).await?;
+        let stopped = decoder.relations.stopped();
+        self.keep(decoder)?;
+        match stopped {
+            Some(tables) if end == StreamEnd::Reached => Err(stream::stopped(&tables)),
+            _ => Ok(end),
+        }
+    }
+
+    async fn close(&mut self, _confirmed: Option<Position>) -> Result<()> {
+        self.prepared = None;
+        if let Some(sql) = self.sql.take() {
+            sql.connection.close().await;
+        }
+        Ok(())
+    }
+
+    async fn check(&mut self, stored: Option<Stored<'_>>) -> Result<Vec<Finding>> {
+        let (selection, server_id, snapshot) =
+            (self.settings.selection.clone(), self.settings.server_id, self.settings.takes_snapshot);
+        let Sql { connection, server } = self.sql().await?;
+        let connected = format!("{} as connection {}", connection.server(), connection.thread_id());
+        let wanted = check::Wanted { selection: &selection, server_id, snapshot };
+        check::check(connection, &connected, server, &wanted, stored).await
+    }
+
+    async fn discover(&mut self) -> Result<serde_json::Value> {
+        let selection = self.settings.selection.clone();
+        let Sql { connection, server } = self.sql().await?;
+        discover::discover(connection, server, &selection).await
+    }
+}

@@ -1,0 +1,408 @@
+//! Snapshots without a program around them: chunks of a few rows, several workers, interrupted wherever it may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, watch};
+use walbrook::error::{Class, Error, Result};
+use walbrook::flow::{Budget, Deliver, Draft, Outlet, Progress};
+use walbrook::record::{Change, Identity, Position, Scratch, Seq, TableSchema, Value};
+use walbrook::source::mysql::NAMES;
+use walbrook::source::mysql::ask::{Ask, text};
+use walbrook::source::mysql::catalog::Catalog;
+use walbrook::source::mysql::connection::Connection;
+use walbrook::source::mysql::schema::TableDef;
+use walbrook::source::mysql::server::Server;
+use walbrook::source::mysql::snapshot::{self, Snapshot, Views, Wanted};
+use walbrook::source::mysql::types::snapshot_column;
+use walbrook::source::mysql::url::ConnInfo;
+use walbrook::source::tables::Selection;
+use walbrook::source::{SnapshotSettings, State};
+
+use super::snapshot::{Keyed, keys};
+use super::{MySql, numbers, on_every_version};
+use crate::source::Subject;
+use crate::support::mysql::Server as Private;
+
+on_every_version!(
+    every_row_once_by_every_key,
+    goes_on_where_it_was_interrupted,
+    all_views_and_the_log_are_at_one_point,
+    altered_tables_ask_for_a_new_point,
+    gaps_and_skew,
+);
+
+/// Keeps what is delivered, and the state as a store would have it that is `behind` so many batches.
+struct Kept {
+    batches: Mutex<Vec<walbrook::record::Batch>>,
+    stored: watch::Sender<Seq>,
+    idle: Notify,
+    /// Told of every batch.
+    more: Notify,
+}
+
+impl Deliver for Kept {
+    fn deliver(&self, draft: Draft) -> Seq {
+        let mut batches = self.batches.lock().unwrap();
+        let seq = Seq(batches.len() as u64 + 1);
+        batches.push(draft.number(seq));
+        self.stored.send_replace(seq);
+        self.more.notify_one();
+        seq
+    }
+    fn stored(&self) -> watch::Receiver<Seq> {
+        self.stored.subscribe()
+    }
+    fn is_idle(&self) -> bool {
+        true
+    }
+    fn idle(&self) -> &Notify {
+        &self.idle
+    }
+}
+
+/// Rows of tables, by how often each came.
+type Rows = BTreeMap<String, BTreeMap<String, usize>>;
+
+impl Kept {
+    fn new() -> Arc<Kept> {
+        Arc::new(Kept {
+            batches: Mutex::default(),
+            stored: watch::channel(Seq(0)).0,
+            idle: Notify::new(),
+            more: Notify::new(),
+        })
+    }
+
+    fn outlet(self: &Arc<Self>) -> Outlet {
+        Outlet::new(Budget::new(1 << 30), self.clone(), Arc::new(Progress::default()))
+    }
+
+    fn len(&self) -> usize {
+        self.batches.lock().unwrap().len()
+    }
+
+    /// What a store and its sinks hold that came as far as this many batches.
+    fn first(&self, batches: usize, state: &mut State) -> Rows {
+        let (mut rows, mut scratch) = (Rows::new(), Scratch::default());
+        for batch in &self.batches.lock().unwrap()[..batches] {
+            for record in batch.records() {
+                let Change::Insert { table, after } = record.change else { panic!("not a row of a snapshot") };
+                let row: Vec<String> = (0..table.columns.len())
+                    .map(|at| match after.value(at, &mut scratch).unwrap() {
+                        Value::Text(text) if text.len() > 100 => format!("{} bytes", text.len()),
+                        value => format!("{value:?}"),
+                    })
+                    .collect();
+                *rows.entry(table.name.to_string()).or_default().entry(row.join(" ")).or_default() += 1;
+            }
+            for entry in &batch.mark.state {
+                match &entry.value {
+                    Some(value) => drop(state.insert(entry.key.clone(), value.clone())),
+                    None => drop(state.remove(&entry.key)),
+                }
+            }
+        }
+        rows
+    }
+}
+
+/// Who takes a snapshot, of what.
+struct Taker {
+    info: ConnInfo,
+    server: Server,
+    selection: Selection,
+    settings: SnapshotSettings,
+}
+
+impl Taker {
+    async fn new(url: &str, database: &str, workers: usize, chunk_bytes: u64) -> Taker {
+        let info = ConnInfo::from_process(&format!("{url}?ssl-mode=DISABLED&get-server-public-key=true")).unwrap();
+        let mut connection = Connection::connect(&info).await.unwrap();
+        let rows = connection.rows(&Server::variables_statement(), "asking").await.unwrap();
+        let server = Server::from_rows(rows.iter().map(|row| (text(row, 0).into(), text(row, 1).into()))).unwrap();
+        let none: [String; 0] = [];
+        let selection = Selection::new(&NAMES, &[format!("{database}.*")], &none, &none, &none).unwrap();
+        Taker { info, server, selection, settings: SnapshotSettings { workers, chunk_bytes } }
+    }
+
+    async fn wanted(&self) -> Vec<Wanted> {
+        let mut connection = Connection::connect(&self.info).await.unwrap();
+        let catalog = Catalog::load(&mut connection, &self.server, &self.selection).await.unwrap();
+        catalog.tables.iter().map(|table| Wanted { def: table.def.clone(), schema: schema(&table.def) }).collect()
+    }
+
+    async fn views(&self, tables: &[Wanted]) -> Result<Views> {
+        let names: Vec<_> = tables.iter().map(Wanted::name).collect();
+        Views::open(&self.info, &self.server, self.settings.workers, &names).await
+    }
+
+    async fn take(&self, tables: Vec<Wanted>, views: Views, state: &State, kept: &Arc<Kept>) -> Result<Position> {
+        let progress = snapshot::Progress::from_state(state).unwrap();
+        let (outlet, anew) = (kept.outlet(), BTreeSet::new());
+        let snapshot =
+            Snapshot { settings: &self.settings, tables, outlet: &outlet, progress, state, staged: Vec::new(), anew };
+        snapshot.run(views).await
+    }
+
+    async fn all(&self) -> (Position, Rows) {
+        let (kept, tables) = (Kept::new(), self.wanted().await);
+        let views = self.views(&tables).await.unwrap();
+        let position = self.take(tables, views, &State::new(), &kept).await.unwrap();
+        let mut state = State::new();
+        let rows = kept.first(kept.len(), &mut state);
+        assert!(state.is_empty(), "{:?}", state.keys().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>());
+        let last = kept.batches.lock().unwrap().pop().unwrap();
+        assert_eq!(last.mark.position.as_ref(), Some(&position));
+        (position, rows)
+    }
+}
+
+fn schema(def: &TableDef) -> Arc<TableSchema> {
+    let columns = def.columns.iter().filter(|column| !column.hidden);
+    Arc::new(TableSchema {
+        id: 1,
+        version: 1,
+        database: def.database.clone(),
+        namespace: def.database.clone(),
+        name: def.name.clone(),
+        columns: columns.map(|column| snapshot_column(column).unwrap()).collect(),
+        key: def.key.clone(),
+        identity: Identity::Full,
+    })
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+const ROWS: u32 = 700;
+
+/// A table of each kind of key, its rows some 100 bytes long.
+fn fill(db: &MySql<'_>) -> usize {
+    for (at, Keyed { columns, key, values }) in keys(db.version()).enumerate() {
+        db.execute(&format!(
+            "set sql_mode = ''; create table t{at} ({columns}, n int, padding varchar(1000), {key});
+             insert into t{at} select {values}, n, repeat('x', 70) from ({}) numbers",
+            numbers(ROWS)
+        ));
+    }
+    db.execute("create table no_rows (id int primary key); create table nothing (v int)");
+    keys(db.version()).count()
+}
+
+fn each_once(rows: &Rows, tables: usize) {
+    for at in 0..tables {
+        let found = &rows[&format!("t{at}")];
+        assert!(found.values().all(|times| *times == 1), "t{at}: {:?}", found.iter().find(|(_, times)| **times > 1));
+        assert_eq!(found.len(), ROWS as usize, "t{at}");
+    }
+    assert_eq!(rows.len(), tables);
+}
+
+fn every_row_once_by_every_key(db: &MySql<'_>) {
+    let tables = fill(db);
+    for (workers, chunk_bytes) in [(1, 1 << 20), (1, 3000), (4, 3000)] {
+        let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), workers, chunk_bytes).await.all().await });
+        each_once(&rows, tables);
+    }
+}
+
+/// Cut off after any batch, with a store that is behind by any number of them; then again; then to the end.
+fn goes_on_where_it_was_interrupted(db: &MySql<'_>) {
+    let tables = fill(db);
+    let whole = block_on(async { Taker::new(&db.url(), db.name(), 3, 3000).await.all().await }).1;
+    block_on(async {
+        let taker = Taker::new(&db.url(), db.name(), 3, 3000).await;
+        for (cuts, behind) in [(vec![3], 0), (vec![40], 7), (vec![200], 3), (vec![90, 1, 130], 1), (vec![150, 30], 20)]
+        {
+            let (mut state, mut seen) = (State::new(), Rows::new());
+            let mut add = |rows: Rows| {
+                for (table, rows) in rows {
+                    for (row, times) in rows {
+                        *seen.entry(table.clone()).or_default().entry(row).or_default() += times;
+                    }
+                }
+            };
+            for cut in &cuts {
+                let (kept, wanted) = (Kept::new(), taker.wanted().await);
+                let views = taker.views(&wanted).await.unwrap();
+                let before = state.clone();
+                let ended = tokio::select! {
+                    biased;
+                    () = async { while kept.len() < *cut { kept.more.notified().await } } => None,
+                    ended = taker.take(wanted, views, &before, &kept) => Some(ended),
+                };
+                assert!(ended.is_none(), "{} batches, to be cut at {cuts:?}", kept.len());
+                add(kept.first(kept.len().saturating_sub(behind), &mut state));
+            }
+            let (kept, wanted) = (Kept::new(), taker.wanted().await);
+            let views = taker.views(&wanted).await.unwrap();
+            taker.take(wanted, views, &state.clone(), &kept).await.unwrap();
+            let last = kept.first(kept.len(), &mut state);
+            assert!(state.is_empty());
+            let again: usize = last.values().map(|rows| rows.len()).sum();
+            assert!(cuts[0] < 100 || again < tables * ROWS as usize, "finished chunks were read again");
+            add(last);
+            let names = |rows: &Rows| -> BTreeMap<String, BTreeSet<String>> {
+                rows.iter().map(|(table, rows)| (table.clone(), rows.keys().cloned().collect())).collect()
+            };
+            assert!(names(&seen) == names(&whole), "cut at {cuts:?}, {behind} behind: other rows");
+        }
+    });
+}
+
+/// Transactions insert into four tables at once, from several connections, as fast as they can.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Writers {
+    /// `first`: the first id.
+    fn start(server: &'static Private, database: &str, first: u64) -> Writers {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = (0..4u64).map(|writer| {
+            let (stop, written, mut session) = (stop.clone(), written.clone(), server.session(database));
+            std::thread::spawn(move || {
+                for n in 0u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let id = first + 4 * n + writer;
+                    let inserts = (0..4).map(|table| format!("insert into w{table} values ({id})")).collect::<Vec<_>>();
+                    session.sql(&format!("begin; {}; commit", inserts.join("; ")));
+                    written.fetch_add(1, Ordering::Relaxed);
+                    // Now and then there is a moment without a commit.
+                    if n % 8 == 0 {
+                        std::thread::sleep(std::time::Duration::from_millis(3));
+                    }
+                }
+            })
+        });
+        Writers { threads: threads.collect(), stop, written }
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// The ids that the log has inserted into `w0` before a position, as the server's own reader says.
+fn logged(server: &Private, database: &str, file: &str, offset: u64) -> BTreeSet<u64> {
+    let logs = server.sql("", "show binary logs");
+    let mut found = BTreeSet::new();
+    for name in logs.lines().map(|line| line.split('|').next().unwrap()) {
+        let mut reader: Command = server.program("mysqlbinlog");
+        reader.args(["-R", "--protocol=tcp", "-h127.0.0.1", "-uroot", "--base64-output=decode-rows", "-v"]);
+        reader.args(["-P", &server.port().to_string()]).env("MYSQL_PWD", "secret");
+        if name == file {
+            reader.arg(format!("--stop-position={offset}"));
+        }
+        let output = reader.arg(name).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if line == format!("### INSERT INTO `{database}`.`w0`") {
+                let value = lines.nth(1).and_then(|line| line.strip_prefix("###   @1=")).unwrap();
+                found.insert(value.split(' ').next().unwrap().parse().unwrap());
+            }
+        }
+        if name == file {
+            break;
+        }
+    }
+    found
+}
+
+/// Under each set of privileges, with writers beside it: every view has exactly what the log has before the point.
+fn all_views_and_the_log_are_at_one_point(db: &MySql<'_>) {
+    for table in 0..4 {
+        db.execute(&format!("create table w{table} (id bigint primary key)"));
+    }
+    let server = Private::get(db.version()).unwrap();
+    let grants = [("all", "reload, lock tables, "), ("lock", "lock tables, "), ("none", "")];
+    let mut first = 0;
+    for (name, rights) in grants {
+        let user = format!("{}_{name}", db.user());
+        db.execute(&format!(
+            "create user {user} identified by 'secret';
+             grant select, {rights}replication slave, replication client on *.* to {user}"
+        ));
+        for round in 0..3 {
+            first += 1_000_000;
+            let writers = Writers::start(server, db.name(), first);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let (position, rows) =
+                block_on(async { Taker::new(&server.url_as(&user), db.name(), 4, 3000).await.all().await });
+            let written = writers.stop();
+            let Position::MySql(point) = position else { panic!("{position}") };
+            let expected = logged(server, db.name(), &point.file, point.offset);
+            for table in 0..4 {
+                let of_table = rows.get(&format!("w{table}")).map(|rows| {
+                    rows.keys().map(|row| row.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()).collect()
+                });
+                let found: BTreeSet<u64> = of_table.unwrap_or_default();
+                let (missing, more): (Vec<_>, Vec<_>) =
+                    (expected.difference(&found).collect(), found.difference(&expected).collect());
+                assert!(
+                    missing.is_empty() && more.is_empty(),
+                    "{name}, round {round}, w{table}, {written} written: {missing:?} missing, {more:?} of after {point}"
+                );
+            }
+            db.execute("flush local binary logs");
+        }
+        db.execute(&format!("drop user {user}"));
+    }
+}
+
+/// What was altered after the point cannot be read under it; a new point reads it.
+fn altered_tables_ask_for_a_new_point(db: &MySql<'_>) {
+    db.execute(&format!(
+        "create table a (id int primary key, v int); insert into a select n, n from ({}) numbers",
+        numbers(50)
+    ));
+    let alterations = [
+        "alter table a engine = innodb",
+        "alter table a add column w int first",
+        "alter table a drop column v",
+        "alter table a rename column w to u",
+        "rename table a to b",
+        "truncate table b",
+        "drop table b",
+    ];
+    block_on(async {
+        let taker = Taker::new(&db.url(), db.name(), 2, 3000).await;
+        for alteration in alterations {
+            if db.version() == crate::support::mysql::Version::MariaDb105 && alteration.contains("rename column") {
+                db.execute("alter table a change w u int");
+                continue;
+            }
+            let (kept, tables) = (Kept::new(), taker.wanted().await);
+            let views = taker.views(&tables).await.unwrap();
+            db.execute(alteration);
+            let error: Error = taker.take(tables, views, &State::new(), &kept).await.expect_err(alteration);
+            assert_eq!(error.class(), Class::Transient, "{alteration}: {error:?}");
+        }
+    });
+}
+
+/// One giant among small keys, and rows of very different sizes.
+fn gaps_and_skew(db: &MySql<'_>) {
+    db.execute(&format!(
+        "create table t0 (k bigint unsigned primary key, v mediumblob);
+         insert into t0 select n, repeat('a', 100) from ({0}) numbers where n < 699;
+         insert into t0 values (18446744073709551615, repeat('b', 3000000));
+         create table t1 (a int, b bigint, primary key (a, b), v longtext);
+         insert into t1 select 7, n * 1000000007, repeat('ü', if(n % 100, 10, 100000)) from ({0}) numbers",
+        numbers(ROWS)
+    ));
+    let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), 4, 2000).await.all().await });
+    each_once(&rows, 2);
+}
