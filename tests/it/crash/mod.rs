@@ -4,6 +4,7 @@
 //! snapshot and after it, and the server now and then. At its end the load stops, the process catches up, and the files
 //! are held against the tables. `tests/crash` runs the long form of the same.
 
+mod mysql;
 mod postgres;
 mod target;
 mod verify;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use rand::{random_bool, random_range};
 use serde_json::Value;
 
+use crate::support::mysql as mysql_server;
 use crate::support::{Server, Version, walbrook};
 use target::Target;
 use verify::{Counts, verify};
@@ -325,6 +327,24 @@ fn killed_at_random_nothing_is_lost_and_nothing_torn() {
     on_postgres(Version::V17, 12, 4);
 }
 
+fn on_mysql(version: mysql_server::Version, kills: u32, of_round: u32) {
+    let Some(server) = mysql_server::Server::own(version, &["innodb_flush_log_at_trx_commit=1", "sync_binlog=1"])
+    else {
+        return;
+    };
+    at_random(&server.database("crash"), kills, of_round, true);
+}
+
+#[test]
+fn killed_at_random_on_mysql() {
+    on_mysql(mysql_server::Version::MySql97, 12, 4);
+}
+
+#[test]
+fn killed_at_random_on_mariadb() {
+    on_mysql(mysql_server::Version::MariaDb1011, 12, 4);
+}
+
 /// Between the steps: the sinks are durable, the store is synced, the server is told.
 #[test]
 fn aborted_between_the_steps_of_durability_nothing_is_lost() {
@@ -403,15 +423,19 @@ fn a_table_that_somebody_waits_to_truncate_is_read() {
     round.close();
 }
 
-/// The long form, for `tests/crash`: `KILLS` on `PG`.
+/// The long form, for `tests/crash`: `KILLS` on `SERVER`.
 #[test]
 #[ignore = "takes many minutes: run it by tests/crash"]
 fn killed_many_times_at_random() {
-    let version = match std::env::var("PG").as_deref() {
-        Ok("15") => Version::V15,
-        Ok("18") => Version::V18,
+    let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
+    let server = std::env::var("SERVER").unwrap_or_default();
+    if let Some(version) = mysql_server::Version::ALL.into_iter().find(|version| version.name() == server) {
+        return on_mysql(version, kills, 8);
+    }
+    let version = match server.as_str() {
+        "15" => Version::V15,
+        "18" => Version::V18,
         _ => Version::V17,
     };
-    let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(100);
     on_postgres(version, kills, 8);
 }

@@ -96,7 +96,7 @@ impl Subject for MySql<'_> {
     fn dialect(&self) -> Dialect {
         Dialect {
             before_is_whole: true,
-            numbers_transactions: false,
+            numbers_transactions: true,
             rarest_letter: '☃',
             quote: |name| format!("`{}`", name.replace('`', "``")),
             notices_within: Duration::from_secs(5),
