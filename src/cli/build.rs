@@ -37,18 +37,16 @@ pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
             takes_snapshot,
             snapshot,
         })?)),
-        Database::MySql(database) => {
-            Ok(Box::new(MySqlSource::new(mysql::Settings {
-                url: config.url.expose().into(),
-                selection: select(&mysql::NAMES)?,
-                server_id: database.server_id,
-                semi_sync: database.semi_sync,
-                xa_limit_bytes: database.xa_limit_bytes,
-                heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
-                takes_snapshot,
-                snapshot,
-            })?))
-        }
+        Database::MySql(database) => Ok(Box::new(MySqlSource::new(mysql::Settings {
+            url: config.url.expose().into(),
+            selection: select(&mysql::NAMES)?,
+            server_id: database.server_id,
+            semi_sync: database.semi_sync,
+            xa_limit_bytes: database.xa_limit_bytes,
+            heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
+            takes_snapshot,
+            snapshot,
+        })?)),
     }
 }
 

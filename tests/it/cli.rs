@@ -72,7 +72,7 @@ fn wrong_usage_exits_2() {
         &["tail", "postgres://h/d", "--memory", "1KiB"],
         &["tail", "postgres://h/d", "--snapshot", "only", "--until", "current"],
         &["tail", "postgres://h:port/d"],
-        &["tail", "mysql://h/d"],
+        &["tail", "oracle://h/d"],
         &["tail", "postgres://h/d", "--tables", "a.b.c.d"],
         &["tail", "postgres://h/d", "--exclude-columns", "\"users.password"],
         &["offsets", "reset", "--state-dir", "x"],

@@ -326,9 +326,10 @@ impl Decoder {
                     return Ok(Step::Next);
                 }
                 let place = &self.place;
-                self.relations
-                    .map(event, &map)
-                    .map_err(|error| error.context(format!("reading the TABLE_MAP before {}:{}", place.file, place.offset)))?;
+                let at = || place.transaction_position(group.start, group.gtid.clone());
+                self.relations.map(event, &map, at).map_err(|error| {
+                    error.context(format!("reading the TABLE_MAP before {}:{}", place.file, place.offset))
+                })?;
                 self.relations.take_entries().into_iter().for_each(|entry| self.writer.stage(entry));
                 if let Some(keep) = &mut group.keep
                     && let Some(Target::Wanted(plan)) = self.relations.target(map.table_id).as_deref()
@@ -353,8 +354,9 @@ impl Decoder {
                 let sid = Sid { uuid: gtid.uuid, tag };
                 group.gtid = (!gtid.anonymous).then_some(Gtid::MySql(MySqlGtid { sid, number: gtid.number }));
                 let micros = gtid.fields.immediate_commit_unix_micros.filter(|micros| *micros > 0);
-                group.commit_unix_micros =
-                    micros.and_then(|micros| micros.try_into().ok()).or(Some(i64::from(event.header.unix_s) * 1_000_000));
+                group.commit_unix_micros = micros
+                    .and_then(|micros| micros.try_into().ok())
+                    .or(Some(i64::from(event.header.unix_s) * 1_000_000));
                 self.begin(group);
                 Ok(Step::Next)
             }
@@ -537,8 +539,10 @@ impl Decoder {
             (b"RELEASE", b"SAVEPOINT") => Ok(Step::Next),
             (b"ROLLBACK", b"TO") => {
                 let name = statement.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-                let nothing_since =
-                    group.savepoints.iter().any(|savepoint| *savepoint.name == *name && savepoint.ordinal == group.ordinal);
+                let nothing_since = group
+                    .savepoints
+                    .iter()
+                    .any(|savepoint| *savepoint.name == *name && savepoint.ordinal == group.ordinal);
                 match nothing_since {
                     true => Ok(Step::Next),
                     // A server in row format cuts its cache instead.
@@ -557,12 +561,13 @@ impl Decoder {
     fn statement(&mut self, query: &Query<'_>) -> Result<Step> {
         let Some(group) = &self.group else { return Err(Error::bug("a statement outside a transaction")) };
         if !group.postponed && !group.void {
-            let at = self.here();
-            let done = self.relations.statement(query).map_err(|error| error.context(format!("at {at}")))?;
+            let at = self.place.transaction_position(group.start, group.gtid.clone());
+            let done = self.relations.statement(query, &at);
+            let done = done.map_err(|error| error.context(format!("reading the statement before {}", self.here())))?;
             if let Some(what) = done.statement_based {
-                return Err(self.statement_based(what));
+                return Err(self.statement_based(&what));
             }
-            done.entries.into_iter().for_each(|entry| self.writer.stage(entry));
+            self.relations.take_entries().into_iter().for_each(|entry| self.writer.stage(entry));
             for effect in done.effects {
                 self.effect(&effect, &done.text)?;
             }
@@ -581,7 +586,7 @@ impl Decoder {
         match effect {
             Effect::Changed { previous, schema } => {
                 let index = batch.table(schema);
-                batch.schema_change(index, Some(previous.clone()), Some(text), group.ordinal + 1);
+                batch.schema_change(index, previous.clone(), Some(text), group.ordinal + 1);
             }
             Effect::Truncated(schema) => {
                 group.ordinal += 1;
@@ -675,7 +680,8 @@ impl Decoder {
                 let width = plan.schema.columns.len();
                 let whole_before = rows.before.is_none_or(|columns| columns.is_full());
                 let whole_after = rows.after.is_none_or(|columns| columns.is_full());
-                let mut scan = rows.scan(&plan.rows, base).map_err(|error| wrong_row(error, &plan.schema, &self.place))?;
+                let mut scan =
+                    rows.scan(&plan.rows, base).map_err(|error| wrong_row(error, &plan.schema, &self.place))?;
                 loop {
                     let start = batch.cells_start();
                     let more = scan.next(batch.cells_mut());
@@ -697,7 +703,8 @@ impl Decoder {
                             }
                             if let Some(frame) = apart.as_deref_mut().filter(|_| scan.has_differences()) {
                                 let cells = &mut batch.cells_mut()[start..];
-                                let at = || format!("reading the event before {}:{}", self.place.file, self.place.offset);
+                                let at =
+                                    || format!("reading the event before {}:{}", self.place.file, self.place.offset);
                                 plan.differences(&scan, cells, frame).map_err(|error| error.context(at()))?;
                             }
                             batch.update(index, start, Some(!whole_before), group.ordinal);
@@ -738,11 +745,7 @@ impl Decoder {
         let Some(group) = self.group.as_mut().filter(|group| !group.begun) else { return };
         group.begun = true;
         let commit = self.place.transaction(group.start, group.gtid.clone());
-        self.writer.begin(Txn {
-            commit,
-            id: Some(group.number),
-            commit_unix_micros: group.commit_unix_micros,
-        });
+        self.writer.begin(Txn { commit, id: Some(group.number), commit_unix_micros: group.commit_unix_micros });
     }
 
     /// The event that ends a transaction. Inside a payload the end waits until that is verified.
@@ -775,7 +778,7 @@ impl Decoder {
                 if one_phase {
                     return self.replay_begins(keep.finish());
                 }
-                let entry = self.xa.prepare(xid, keep.finish())?;
+                let entry = self.xa.prepare(xid, keep.finish());
                 self.writer.stage(entry);
             }
         }

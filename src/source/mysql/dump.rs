@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::error::MySqlError;
+use super::error::{MySqlError, number, server_error};
 use super::replica::Replica;
 use super::server::Flavor;
 use super::transport::{Scanned, Transport, wire_error};
@@ -117,7 +117,7 @@ impl Dump {
         // The name that SHOW REPLICAS lists; the server does not connect to it.
         connection.begin(&command::register_replica(replica.server_id, "walbrook", 0)).await?;
         let payload = connection.transport.payload().await?;
-        connection.answer(&payload, "registering as a replica")?;
+        connection.answer(&payload, "registering as a replica").map_err(not_a_replica)?;
         let connection_id = connection.thread_id();
         let mut transport = connection.transport;
         transport.command(&command).await?;
@@ -216,6 +216,17 @@ impl Dump {
     pub async fn close(mut self) {
         self.transport.shutdown().await;
     }
+}
+
+/// MySQL says of the missing privilege what it says of a wrong password.
+fn not_a_replica(error: Error) -> Error {
+    let grant = match server_error(&error) {
+        Some(answer) if answer.code == number::ACCESS_DENIED => {
+            format!("GRANT REPLICATION SLAVE ON *.* TO {}", answer.user())
+        }
+        _ => return error,
+    };
+    error.remedy(grant)
 }
 
 /// An event's own idea of its length; it is believed only as a hint.

@@ -92,7 +92,7 @@ impl MySqlError {
 
     /// The statement that gives what the message says is missing.
     fn grant(&self) -> String {
-        let user = between(&self.message, "user ", " ").filter(|user| user.contains('@')).unwrap_or("'user'@'host'");
+        let user = self.user();
         if let Some(wanted) = between(&self.message, "at least one of) the ", " privilege") {
             // "SUPER, REPLICATION CLIENT": any of them will do, the last is the most specific.
             let privilege = wanted.rsplit(", ").next().unwrap_or(wanted);
@@ -104,6 +104,11 @@ impl MySqlError {
             }
             _ => format!("GRANT the privilege to {user}"),
         }
+    }
+
+    /// Whom the message names: `'cdc'@'%'`.
+    pub(super) fn user(&self) -> &str {
+        between(&self.message, "user ", " ").filter(|user| user.contains('@')).unwrap_or("'user'@'host'")
     }
 
     /// The crate's error for this answer of the server; `doing` says to what.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::record::gtid::Gtid;
 use crate::record::{BinlogPosition, Position, Seen, file_number};
-use crate::wire::mysql::event::{EventType, Heartbeat, Header, Rotate};
+use crate::wire::mysql::event::{EventType, Header, Heartbeat, Rotate};
 
 /// What the first event of a file stands behind: the file's magic number.
 pub const FIRST_EVENT: u64 = 4;
@@ -85,7 +85,11 @@ impl Place {
 
     /// A transaction that begins at `offset` of this file.
     pub fn transaction(&self, offset: u64, gtid: Option<Gtid>) -> Position {
-        self.position(offset, gtid.map_or(Seen::Nothing, Seen::Transaction))
+        Position::MySql(self.transaction_position(offset, gtid))
+    }
+
+    pub fn transaction_position(&self, offset: u64, gtid: Option<Gtid>) -> Arc<BinlogPosition> {
+        self.binlog_position(offset, gtid.map_or(Seen::Nothing, Seen::Transaction))
     }
 
     /// A number for a transaction without a GTID: the file's number in the upper half, the offset in the lower one.
@@ -94,13 +98,17 @@ impl Place {
     }
 
     pub fn position(&self, offset: u64, seen: Seen) -> Position {
-        Position::MySql(Arc::new(BinlogPosition {
+        Position::MySql(self.binlog_position(offset, seen))
+    }
+
+    fn binlog_position(&self, offset: u64, seen: Seen) -> Arc<BinlogPosition> {
+        Arc::new(BinlogPosition {
             server: self.server,
             file: self.file.clone(),
             offset,
             file_created_unix_s: self.file_created_unix_s,
             seen,
-        }))
+        })
     }
 }
 

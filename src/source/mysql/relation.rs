@@ -11,21 +11,26 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::catalog::Catalog;
-use super::definition::Definition;
-use super::schema::{ColumnDef, TableDef};
+use super::catalog::{Catalog, SYSTEM_DATABASES};
+use super::schema::{self, ColumnDef, Definition, History, Host, Statement, TableDef, TableName};
+use super::statement::{RowsOf, rows_of};
 use super::types;
 use crate::error::{Class, Context, Error, Result};
-use crate::record::{Cell, Column, Identity, StateEntry, TableSchema};
+use crate::record::{BinlogPosition, Cell, Column, Identity, StateEntry, TableSchema};
 use crate::source::State;
 use crate::source::tables::Selection;
+use crate::wire::mysql::column::ColumnType;
 use crate::wire::mysql::event::{Event, Query, TableMap};
 use crate::wire::mysql::row::{RowPlan, RowScan};
+use crate::wire::mysql::value::Charset;
 use crate::wire::mysql::value::json::PARTIAL_MARK;
 
 /// Plans kept: several times what a server keeps open (`table_open_cache`, 4000 by default) would never be needed at once;
 /// a plan is a few hundred bytes to a few KiB. Beyond it all are made anew.
 const PLANS_MAX: usize = 16 * 1024;
+
+/// Of a statement in a message: enough to know it again.
+const SHOWN_CHARS: usize = 120;
 
 /// How the rows of a wanted table become records.
 #[derive(Debug)]
@@ -53,7 +58,9 @@ impl Plan {
                     "column {:?} of {} was logged as differences to a value that was not logged",
                     self.schema.columns[output].name, self.schema
                 ))
-                .remedy("SET GLOBAL binlog_row_value_options = '' or binlog_row_image = FULL, and read the table anew"));
+                .remedy(
+                    "SET GLOBAL binlog_row_value_options = '' or binlog_row_image = FULL, and read the table anew",
+                ));
             };
             let at = frame.len();
             frame.push(PARTIAL_MARK);
@@ -73,10 +80,18 @@ pub enum Target {
     Unwanted(Option<RowPlan>),
 }
 
+/// The plan that only counts rows. None where the map does not tell their length: an unknown type, MariaDB's temporal types
+/// of the old format, whose digits of a fraction only a definition knows.
+fn counting(map: &TableMap<'_>) -> Option<RowPlan> {
+    let types = map.types().ok()?;
+    let old = |wire: &ColumnType| matches!(wire, ColumnType::Time | ColumnType::Datetime | ColumnType::Timestamp);
+    (!types.iter().any(|(wire, _)| old(wire))).then(|| RowPlan::of_types(&types, &[], 0))
+}
+
 /// What a statement did to a wanted table.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    Changed { previous: Arc<TableSchema>, schema: Arc<TableSchema> },
+    Changed { previous: Option<Arc<TableSchema>>, schema: Arc<TableSchema> },
     Truncated(Arc<TableSchema>),
 }
 
@@ -84,12 +99,10 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Done {
     pub effects: Vec<Effect>,
-    /// To be stored with the position behind it.
-    pub entries: Vec<StateEntry>,
     /// The statement, in UTF-8.
     pub text: String,
-    /// It changed rows that are not in the log: what it was.
-    pub statement_based: Option<&'static str>,
+    /// It changed rows of a wanted table that are not in the log: what it was.
+    pub statement_based: Option<String>,
 }
 
 struct Mapped {
@@ -108,7 +121,7 @@ pub struct Relations {
     /// Tables that go no further, and why.
     stopped: BTreeMap<Name, Box<str>>,
     entries: Vec<StateEntry>,
-    /// What stores the tables of the catalog, until it is on its way.
+    /// What stores what the catalog and TABLE_MAPs told, until it is on its way.
     baseline: Vec<StateEntry>,
     /// Before everything that is not on its way to the store.
     settled: Option<Box<Settled>>,
@@ -119,34 +132,41 @@ type Settled = (History, BTreeMap<Name, Box<str>>);
 /// Database and name.
 type Name = (Box<str>, Box<str>);
 
-/// The tables that are known, by name.
-#[derive(Clone, Default)]
-struct History {
-    tables: HashMap<Name, Arc<Definition>>,
-    last_id: u64,
-}
-
-impl History {
-    fn put(&mut self, definition: Definition) {
-        self.last_id = self.last_id.max(definition.id);
-        let name = (definition.table.database.clone(), definition.table.name.clone());
-        self.tables.insert(name, Arc::new(definition));
-    }
-}
-
-/// The start of every key of a stored definition; its id in decimal follows.
-const TABLE_PREFIX: &[u8] = b"table/";
-
-fn entry(definition: &Definition) -> Result<StateEntry> {
-    let key = [TABLE_PREFIX, definition.id.to_string().as_bytes()].concat();
-    Ok(StateEntry { key, value: Some(definition.to_bytes()?) })
-}
-
 impl Relations {
-    fn new(selection: Selection) -> Self {
+    /// What an earlier run stored, as it stood at `from`.
+    ///
+    /// # Errors
+    /// Config: what is stored cannot be read.
+    pub fn restore(selection: Selection, host: Host, state: &State, from: &BinlogPosition) -> Result<Self> {
+        let mut relations = Self::with(selection, History::load(host, state, from)?);
+        for (key, value) in state.range(STOPPED_PREFIX.as_bytes().to_vec()..) {
+            let Some(name) = key.strip_prefix(STOPPED_PREFIX.as_bytes()) else { break };
+            let doing = || format!("reading the stored state {}", key.escape_ascii());
+            let (name, why) = (std::str::from_utf8(name).config(doing)?, std::str::from_utf8(value).config(doing)?);
+            let (database, name) = name.split_once('\0').unwrap_or((name, ""));
+            tracing::error!(table = %format_args!("{database}.{name}"), why, "a table that goes no further");
+            relations.stopped.insert((database.into(), name.into()), why.into());
+        }
+        Ok(relations)
+    }
+
+    /// The tables of the catalog: all there are, wanted or not, since a name may pass to another.
+    pub fn of(selection: Selection, host: Host, catalog: &Catalog, databases: &[(String, String)]) -> Self {
+        let mut history = History::new(host);
+        for (name, collation) in databases {
+            history.prime_database(name, collation);
+        }
+        for table in &catalog.tables {
+            history.prime(&table.def);
+        }
+        let baseline = history.take_entries();
+        Relations { baseline, ..Self::with(selection, history) }
+    }
+
+    fn with(selection: Selection, history: History) -> Self {
         Relations {
             selection,
-            history: History::default(),
+            history,
             plans: HashMap::new(),
             statement: Vec::new(),
             schemas: HashMap::new(),
@@ -157,40 +177,9 @@ impl Relations {
         }
     }
 
-    /// What an earlier run stored, and from the catalog what it did not.
-    ///
-    /// # Errors
-    /// Config: what is stored cannot be read.
-    pub fn restore(selection: Selection, state: &State, catalog: &Catalog) -> Result<Self> {
-        let mut relations = Relations::new(selection);
-        for (key, value) in state.range(STOPPED_PREFIX.as_bytes().to_vec()..) {
-            let Some(name) = key.strip_prefix(STOPPED_PREFIX.as_bytes()) else { break };
-            let doing = || format!("reading the stored state {}", key.escape_ascii());
-            let (name, why) = (std::str::from_utf8(name).config(doing)?, std::str::from_utf8(value).config(doing)?);
-            let (database, name) = name.split_once('\0').unwrap_or((name, ""));
-            tracing::error!(table = %format_args!("{database}.{name}"), why, "a table that goes no further");
-            relations.stopped.insert((database.into(), name.into()), why.into());
-        }
-        for (_, value) in state.range(TABLE_PREFIX.to_vec()..).take_while(|(key, _)| key.starts_with(TABLE_PREFIX)) {
-            relations.history.put(Definition::from_bytes(value)?);
-        }
-        for table in &catalog.tables {
-            relations.prime(table.def.clone())?;
-        }
-        Ok(relations)
-    }
-
-    /// The tables of the catalog, and what stores them.
-    ///
-    /// # Errors
-    /// Bug: a definition cannot be stored.
-    pub fn of(selection: Selection, catalog: &Catalog) -> Result<Self> {
-        Self::restore(selection, &State::new(), catalog)
-    }
-
     /// Whether an earlier run has stored tables.
     pub fn is_in(state: &State) -> bool {
-        state.keys().any(|key| key.starts_with(TABLE_PREFIX))
+        state.keys().any(|key| key.starts_with(schema::STATE_PREFIX))
     }
 
     /// The schema of a table's rows as a snapshot reads them; none for one that goes no further.
@@ -199,30 +188,21 @@ impl Relations {
     /// As [`schema_of`].
     pub fn snapshot_schema(&self, table: &TableDef) -> Result<Option<TableSchema>> {
         let name = (table.database.clone(), table.name.clone());
-        let definition = self.history.tables.get(&name).filter(|_| !self.stopped.contains_key(&name));
+        let definition = self.history.table(&table.database, &table.name);
+        let definition = definition.filter(|_| !self.stopped.contains_key(&name));
         definition.map(|definition| schema_of(definition, &self.selection, types::snapshot_column)).transpose()
     }
 
-    /// Takes a table of the catalog that the history does not know.
-    fn prime(&mut self, table: Arc<TableDef>) -> Result<()> {
-        if self.history.tables.contains_key(&(table.database.clone(), table.name.clone())) {
-            return Ok(());
-        }
-        let definition = Definition { id: self.history.last_id + 1, version: 1, table };
-        self.baseline.push(entry(&definition)?);
-        self.history.put(definition);
-        Ok(())
-    }
-
-    /// What stores the tables that the catalog alone knew, where that was not done yet; it is true of any position that the
-    /// stream began at or came to.
+    /// What stores the tables that the catalog or a TABLE_MAP told of, where that was not done yet.
     pub fn baseline(&self) -> Vec<StateEntry> {
         self.baseline.clone()
     }
 
     /// State that what was read since the last time made; it becomes true with the next position.
     pub fn take_entries(&mut self) -> Vec<StateEntry> {
-        std::mem::take(&mut self.entries)
+        let mut entries = self.history.take_entries();
+        entries.append(&mut self.entries);
+        entries
     }
 
     /// The tables that go no further, where there are any.
@@ -251,12 +231,127 @@ impl Relations {
         self.settled.get_or_insert_with(|| Box::new((self.history.clone(), self.stopped.clone())));
     }
 
-    /// What a statement that is logged as text does.
+    /// What a statement that is logged as text does. `at`: its transaction.
     ///
     /// # Errors
-    /// Data: it cannot be read.
-    pub fn statement(&mut self, _query: &Query<'_>) -> Result<Done> {
-        Ok(Done::default())
+    /// Data: it cannot be read. Config: the selection leaves out what a table's new key is of.
+    pub fn statement(&mut self, query: &Query<'_>, at: &Arc<BinlogPosition>) -> Result<Done> {
+        let doing = || "reading a statement of the log".to_owned();
+        let variables = query.variables().data(doing)?;
+        let mut buffer = Vec::new();
+        let charset = variables.client_charset().and_then(|id| Charset::of_collation_id(id.into()));
+        let text = match charset {
+            Some(charset) => charset.decode(query.statement, &mut buffer).data(doing)?,
+            None => &String::from_utf8_lossy(query.statement),
+        };
+        let mut done = Done::default();
+        if let Some(rows_of) = rows_of(text) {
+            self.rows_changed(rows_of, query.database, text, &mut done)?;
+            done.text = text.to_owned();
+            return Ok(done);
+        }
+        self.unsettle();
+        let effects = self.history.apply(&Statement { database: query.database, sql: text, variables }, at);
+        if !effects.is_empty() {
+            self.plans.clear();
+        }
+        let mut renamed = HashMap::new();
+        for effect in effects {
+            self.effect(effect, &mut renamed, &mut done)?;
+        }
+        done.text = text.to_owned();
+        Ok(done)
+    }
+
+    /// Rows were changed that are not in the log.
+    fn rows_changed(&mut self, rows_of: RowsOf, default: &str, text: &str, done: &mut Done) -> Result<()> {
+        let wanted = match &rows_of {
+            RowsOf::Table { database, name } | RowsOf::All { database, name } => {
+                self.wants(database.as_deref().unwrap_or(default), name)
+            }
+            RowsOf::Some => true,
+        };
+        match rows_of {
+            RowsOf::All { database, name } if wanted => {
+                let table = self.history.table(database.as_deref().unwrap_or(default), &name).cloned();
+                if let Some(table) = table.filter(|table| self.delivers(&table.table)) {
+                    done.effects.push(Effect::Truncated(self.schema(&table)?));
+                }
+            }
+            _ if wanted => done.statement_based = Some(text.chars().take(SHOWN_CHARS).collect()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `renamed`: by the name it had, what the statement took away from there.
+    fn effect(
+        &mut self,
+        effect: schema::Effect,
+        renamed: &mut HashMap<TableName, Arc<Definition>>,
+        done: &mut Done,
+    ) -> Result<()> {
+        match effect {
+            schema::Effect::Changed { old, new } => {
+                if self.delivers(&new.table) {
+                    let previous = Some(self.schema(&old)?);
+                    done.effects.push(Effect::Changed { previous, schema: self.schema(&new)? });
+                }
+            }
+            schema::Effect::Renamed { from, to, old, new } => {
+                if let Some(new) = new.filter(|new| self.delivers(&new.table)) {
+                    // What had the name until now, where another table was known by it: a swap.
+                    let before = renamed.get(&to).or(old.as_ref());
+                    let before = before.filter(|before| self.delivers(&before.table)).cloned();
+                    let previous = before.map(|before| self.schema(&before)).transpose()?;
+                    done.effects.push(Effect::Changed { previous, schema: self.schema(&new)? });
+                }
+                if let Some(old) = old {
+                    renamed.insert(from, old);
+                }
+            }
+            schema::Effect::Truncated { name, table } => match table {
+                Some(table) if self.delivers(&table.table) => {
+                    let schema = self.schema(&table)?;
+                    done.effects.push(Effect::Truncated(schema));
+                }
+                None if self.wants(&name.database, &name.name) => {
+                    tracing::warn!(table = %name, "a table that is not known was truncated");
+                }
+                _ => {}
+            },
+            schema::Effect::RowsMoved { name, why } if self.wants(&name.database, &name.name) => {
+                tracing::error!(
+                    table = %name,
+                    why,
+                    "rows of the table came or went without events of their own: what was delivered of it is no longer \
+                     what the table holds; read it anew"
+                );
+            }
+            schema::Effect::Unknown { tables, why } => {
+                for name in tables.iter().filter(|name| self.wants(&name.database, &name.name)) {
+                    tracing::warn!(table = %name, why, "a statement about the table was not understood");
+                }
+            }
+            schema::Effect::Created(new) => {
+                if self.delivers(&new.table) {
+                    done.effects.push(Effect::Changed { previous: None, schema: self.schema(&new)? });
+                }
+            }
+            schema::Effect::Dropped { .. } | schema::Effect::RowsMoved { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn wants(&self, database: &str, name: &str) -> bool {
+        !SYSTEM_DATABASES.iter().any(|system| system.eq_ignore_ascii_case(database))
+            && self.selection.wants(database, name)
+    }
+
+    /// Wanted, and not stopped.
+    fn delivers(&self, table: &TableDef) -> bool {
+        self.wants(&table.database, &table.name)
+            && !self.stopped.contains_key(&(table.database.clone(), table.name.clone()))
     }
 
     /// This table goes no further: it is said, and stored.
@@ -278,11 +373,16 @@ impl Relations {
     /// # Errors
     /// Data: the event is malformed.
     #[inline]
-    pub fn map(&mut self, event: &Event<'_>, map: &TableMap<'_>) -> Result<()> {
+    pub fn map(
+        &mut self,
+        event: &Event<'_>,
+        map: &TableMap<'_>,
+        at: impl FnOnce() -> Arc<BinlogPosition>,
+    ) -> Result<()> {
         let known = self.plans.get(&map.table_id).filter(|mapped| *mapped.body == *event.body());
         let target = match known {
             Some(mapped) => mapped.target.clone(),
-            None => self.plan(event, map)?,
+            None => self.plan(event, map, &at())?,
         };
         self.statement.push((map.table_id, target));
         Ok(())
@@ -313,7 +413,7 @@ impl Relations {
     /// Data: the event is malformed, the table does not fit it.
     pub fn map_kept(&mut self, map: &TableMap<'_>, definition: Option<&Arc<Definition>>) -> Result<()> {
         let target = match definition {
-            None => Target::Unwanted(RowPlan::new(map, &[], 0).ok()),
+            None => Target::Unwanted(counting(map)),
             Some(definition) => Target::Wanted(self.wanted(map, definition.clone())?),
         };
         self.statement.push((map.table_id, Arc::new(target)));
@@ -321,13 +421,13 @@ impl Relations {
     }
 
     #[cold]
-    fn plan(&mut self, event: &Event<'_>, map: &TableMap<'_>) -> Result<Arc<Target>> {
-        let wanted = match self.definition(map) {
+    fn plan(&mut self, event: &Event<'_>, map: &TableMap<'_>, at: &Arc<BinlogPosition>) -> Result<Arc<Target>> {
+        let wanted = match self.definition(map, at) {
             Ok(None) => None,
             Ok(Some(definition)) => self.wanted(map, definition).map(Some).or_else(|error| self.refuse(map, error))?,
             Err(error) => self.refuse(map, error)?,
         };
-        let target = Arc::new(wanted.map_or_else(|| Target::Unwanted(RowPlan::new(map, &[], 0).ok()), Target::Wanted));
+        let target = Arc::new(wanted.map_or_else(|| Target::Unwanted(counting(map)), Target::Wanted));
         if self.plans.len() >= PLANS_MAX {
             self.plans.clear();
         }
@@ -355,8 +455,11 @@ impl Relations {
                 table.columns.len()
             )));
         }
-        for (column, wire) in table.columns.iter().zip(wires) {
-            types::row_column(column, wire).map_err(|error| error.context(format!("comparing {table} with the log")))?;
+        let wires: Vec<_> =
+            table.columns.iter().zip(wires).map(|(column, wire)| types::logged_as(column, wire)).collect();
+        for (column, wire) in table.columns.iter().zip(&wires) {
+            types::row_column(column, *wire)
+                .map_err(|error| error.context(format!("comparing {table} with the log")))?;
         }
         let schema = self.schema(&definition)?;
         let kept = kept(&definition.table, &self.selection);
@@ -370,23 +473,24 @@ impl Relations {
                 })
             })
             .collect();
-        let rows = RowPlan::new(map, &outputs, next).data(|| format!("reading the TABLE_MAP of {}", definition.table))?;
+        let rows = RowPlan::of_types(&wires, &outputs, next);
         Ok(Plan { schema, rows, definition, outputs: outputs.into() })
     }
 
     /// What a map's table is in the history; none where it is not wanted.
-    fn definition(&mut self, map: &TableMap<'_>) -> Result<Option<Arc<Definition>>> {
-        if !self.selection.wants(map.database, map.table) {
+    fn definition(&mut self, map: &TableMap<'_>, at: &Arc<BinlogPosition>) -> Result<Option<Arc<Definition>>> {
+        if !self.wants(map.database, map.table) || self.stopped.contains_key(&(map.database.into(), map.table.into())) {
             return Ok(None);
         }
-        let name = (Box::from(map.database), Box::from(map.table));
-        if self.stopped.contains_key(&name) {
+        if self.history.table(map.database, map.table).is_none() && is_sequence(map) {
             return Ok(None);
         }
-        match self.history.tables.get(&name) {
-            Some(definition) => Ok(Some(definition.clone())),
-            None => Err(Error::data(format!("{}.{} is not known", map.database, map.table))),
-        }
+        let definition = self.history.reconcile(map, at)?.definition;
+        // What the event told is told again by its replay, and not undone; it must be stored all the same.
+        let learnt = self.history.take_entries();
+        self.baseline.extend(learnt.iter().cloned());
+        self.entries.extend(learnt);
+        Ok(Some(definition))
     }
 
     /// The schema that sinks see of a table.
@@ -453,4 +557,11 @@ const STOPPED_PREFIX: &str = "stopped/";
 fn stopped_key((database, name): &Name) -> Vec<u8> {
     // A dot may be part of a name, a zero byte may not.
     format!("{STOPPED_PREFIX}{database}\0{name}").into_bytes()
+}
+
+/// Whether a table that is not known looks like what MariaDB keeps a sequence in: eight columns of these types.
+fn is_sequence(map: &TableMap<'_>) -> bool {
+    use crate::wire::mysql::column::ColumnType::{LongLong, Tiny};
+    let sequence = [LongLong, LongLong, LongLong, LongLong, LongLong, LongLong, Tiny, LongLong];
+    map.types().is_ok_and(|types| types.iter().map(|(wire, _)| *wire).eq(sequence))
 }

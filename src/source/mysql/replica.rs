@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Two replicas of one number end each other's dumps, again and again: a number is looked for among the server's
-//!   replicas first. (Replicas of other servers of the same topology cannot be seen from here.)
+//!   replicas first, as far as they can be seen: MariaDB shows them only to REPLICATION MASTER ADMIN, and replicas of
+//!   other servers of the same topology are seen by nobody.
 //! - The UUID stays the same for as long as the process runs: a server that sees it again ends the dump of a connection
 //!   that we have lost and it has not.
 
@@ -78,12 +79,14 @@ async fn taken(connection: &mut Connection) -> Result<Vec<(u32, String)>> {
         (true, Flavor::MariaDb) => "SHOW REPLICA HOSTS",
     };
     let rows = match connection.query(list).await {
-        Err(error) if matches!(code(&error), Some(number::SPECIFIC_ACCESS_DENIED)) => {
-            // MariaDB's REPLICATION MASTER ADMIN: not worth asking an operator for. A drawn number clashes with nobody's.
-            tracing::debug!(?error, "the numbers of other replicas are not to be seen");
+        Ok(rows) => rows,
+        // MariaDB shows them only to who may administer replication, which a reader of its log need not: where the number
+        // is taken after all, the server ends the dump that was there first.
+        Err(error) if connection.server().is_mariadb() && code(&error) == Some(number::SPECIFIC_ACCESS_DENIED) => {
+            tracing::debug!(?error, "whether the server id is another replica's cannot be seen");
             return Ok(taken);
         }
-        rows => rows?,
+        Err(error) => return Err(error),
     };
     for row in 0..rows.len() {
         if let Some(id) = rows.number(row, "Server_id")? {

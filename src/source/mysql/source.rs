@@ -21,6 +21,7 @@ use super::dump::{Dump, DumpFrom, DumpOptions, Next};
 use super::relation::Relations;
 use super::replica::Replica;
 use super::retention::{self, Observed};
+use super::schema::Host;
 use super::server::{self, Server};
 use super::snapshot::{Progress, Snapshot, Views, Wanted};
 use super::stream::{self, Stream};
@@ -48,6 +49,9 @@ pub struct MySqlSource {
     prepared: Option<Prepared>,
     /// A transaction that never ended in the log.
     void: Option<Void>,
+    /// The server's number of the connection that reads its log: its thread would wait for the next change to notice that
+    /// nobody listens.
+    dumping: Option<u32>,
 }
 
 /// The connection for questions, and who answers.
@@ -58,8 +62,34 @@ struct Sql {
 
 /// What [`Source::prepare`] leaves for the snapshot and the stream.
 struct Prepared {
+    selection: Selection,
+    host: Host,
+    /// What earlier runs stored, until a stream has taken it over.
+    state: State,
+    /// The tables as the catalog had them at the position that [`Source::prepare`] returned; none where there are stored ones.
+    baseline: Option<Relations>,
     /// None while a decoder has them, and after a stream whose future was dropped.
     known: Option<(Relations, Xa)>,
+}
+
+/// What the catalog holds.
+struct Everything {
+    wanted: Catalog,
+    /// Names pass from table to table: the history knows all of them.
+    all: Catalog,
+    /// Each database's default collation.
+    databases: Vec<(String, String)>,
+}
+
+impl Everything {
+    async fn load(connection: &mut Connection, server: &Server, selection: &Selection) -> Result<Everything> {
+        let wanted = Catalog::load(connection, server, selection).await?;
+        let all = Catalog::survey(connection, server, &Selection::default()).await?;
+        let sql = "SELECT SCHEMA_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA ORDER BY 1";
+        let rows = connection.rows(sql, "reading the databases from information_schema").await?;
+        let databases = rows.iter().map(|row| (text(row, 0).to_owned(), text(row, 1).to_owned())).collect();
+        Ok(Everything { wanted, all, databases })
+    }
 }
 
 impl MySqlSource {
@@ -67,7 +97,7 @@ impl MySqlSource {
     /// Config: the URL cannot be read.
     pub fn new(settings: Settings) -> Result<Self> {
         let info = ConnInfo::from_process(settings.url.expose_secret())?;
-        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, void: None })
+        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, void: None, dumping: None })
     }
 
     /// A connection that answers, and what its server is.
@@ -109,8 +139,10 @@ impl MySqlSource {
         let start = match &from.seen {
             Seen::Executed(set) if by_gtid => DumpFrom::Gtids(set),
             _ if from.file.is_empty() => {
-                return Err(Error::config(format!("the position {from} is one of GTIDs, and the server has them switched off"))
-                    .remedy("name a file and an offset, or SET GLOBAL gtid_mode = ON"));
+                return Err(Error::config(format!(
+                    "the position {from} is one of GTIDs, and the server has them switched off"
+                ))
+                .remedy("name a file and an offset, or SET GLOBAL gtid_mode = ON"));
             }
             _ => DumpFrom::File { file: &from.file, offset: from.offset },
         };
@@ -118,19 +150,31 @@ impl MySqlSource {
             .await
             .map_err(|error| error.context(format!("asking for the log from {from} on")));
         self.replica = Some(replica);
-        Ok((dump?, flavor, number))
+        let dump = dump?;
+        self.dumping = Some(dump.connection_id());
+        Ok((dump, flavor, number))
+    }
+
+    /// Ends the server's half of a dump that is over.
+    async fn end_dump(&mut self) {
+        let Some(id) = self.dumping.take() else { return };
+        let Ok(sql) = self.sql().await else { return };
+        if let Err(error) = sql.connection.execute(&format!("KILL {id}")).await {
+            // It has gone by itself, mostly.
+            tracing::debug!(?error, id, "ending the server's half of a dump");
+        }
     }
 
     /// When a file of the log was begun; none where the server does not have it.
     async fn file_created(&mut self, file: &str) -> Result<Option<u32>> {
-        let from = BinlogPosition {
-            server: 0,
-            file: file.into(),
-            offset: super::place::FIRST_EVENT,
-            file_created_unix_s: 0,
-            seen: Seen::Nothing,
-        };
-        let (mut dump, flavor, _) = self.dump(&from).await?;
+        let heartbeat = self.settings.heartbeat;
+        let sql = self.sql().await?;
+        let (flavor, info) = (flavor(&sql.server), sql.connection.same_server().clone());
+        let mut connection = Connection::connect(&info).await?;
+        // A number of its own: the configured one is perhaps that of a running walbrook, whose store is being looked at.
+        let replica = Replica::choose(&mut connection, None).await?;
+        let from = DumpFrom::File { file, offset: super::place::FIRST_EVENT };
+        let mut dump = Dump::start(connection, &replica, from, &DumpOptions { heartbeat, semi_sync: false }).await?;
         let format = Format::unknown(flavor);
         loop {
             match dump.next()? {
@@ -145,6 +189,7 @@ impl MySqlSource {
                     if matches!(event.parse(&format).data(doing)?, Body::FormatDescription(_)) {
                         let created = event.header.unix_s;
                         dump.close().await;
+                        self.end_dump().await;
                         return Ok(Some(created));
                     }
                 }
@@ -152,15 +197,15 @@ impl MySqlSource {
         }
     }
 
-    /// The wanted tables as they stand at the log's end, which is said too.
-    async fn baseline(&mut self) -> Result<(Catalog, BinlogPosition)> {
+    /// All tables as they stand at the log's end, which is said too.
+    async fn baseline(&mut self) -> Result<(Everything, BinlogPosition)> {
         let selection = self.settings.selection.clone();
-        let sql = self.sql().await?;
-        let mut before = Catalog::load(&mut sql.connection, &sql.server, &selection).await?;
+        let Sql { connection, server } = self.sql().await?;
+        let mut before = Everything::load(connection, server, &selection).await?;
         for _ in 0..CATALOG_TRIES {
-            let tip = status::tip(&mut sql.connection, &sql.server).await?;
-            let after = Catalog::load(&mut sql.connection, &sql.server, &selection).await?;
-            if after.same_tables(&before) {
+            let tip = status::tip(connection, server).await?;
+            let after = Everything::load(connection, server, &selection).await?;
+            if after.all.same_tables(&before.all) && after.databases == before.databases {
                 return Ok((after, tip));
             }
             before = after;
@@ -169,17 +214,17 @@ impl MySqlSource {
     }
 
     /// Views of the wanted tables at one point of the log, and the tables as they are defined there.
-    async fn views(&mut self) -> Result<(Catalog, Views)> {
+    async fn views(&mut self) -> Result<(Everything, Views)> {
         let selection = self.settings.selection.clone();
         let workers = self.settings.snapshot.workers;
         let Sql { connection, server } = self.sql().await?;
         let info = connection.same_server().clone();
         for _ in 0..CATALOG_TRIES {
-            let before = Catalog::load(connection, server, &selection).await?;
-            let names = before.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
+            let before = Everything::load(connection, server, &selection).await?;
+            let names = before.wanted.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
             let views = Views::open(&info, server, workers, &names.collect::<Vec<_>>()).await?;
-            let after = Catalog::load(connection, server, &selection).await?;
-            if after.same_tables(&before) {
+            let after = Everything::load(connection, server, &selection).await?;
+            if after.all.same_tables(&before.all) {
                 return Ok((after, views));
             }
         }
@@ -206,9 +251,16 @@ impl MySqlSource {
     /// Streams until the end that was asked for. What the decoder knows comes back whatever happens.
     async fn run(&mut self, from: &Arc<BinlogPosition>, run: Run<'_>) -> Result<(StreamEnd, Decoder)> {
         let (mut dump, flavor, server) = self.dump(from).await?;
-        let (relations, xa) = self.prepared()?.known.take().ok_or_else(|| {
-            Error::transient("a stream was dropped with what is known of the tables: only a new start has it")
-        })?;
+        let limit_bytes = self.settings.xa_limit_bytes;
+        let prepared = self.prepared()?;
+        let (relations, xa) = match (prepared.known.take(), prepared.baseline.take()) {
+            (Some(known), _) => known,
+            (None, Some(baseline)) => (baseline, Xa::restore(&prepared.state, limit_bytes)?),
+            (None, None) => {
+                let Prepared { selection, host, state, .. } = prepared;
+                (Relations::restore(selection.clone(), host.clone(), state, from)?, Xa::restore(state, limit_bytes)?)
+            }
+        };
         let start = Start { flavor, from: from.clone(), server, until: run.until, void: self.void.clone() };
         let writer = BatchWriter::new(run.outlet.clone(), run.origin);
         let stream = Stream {
@@ -227,9 +279,11 @@ impl MySqlSource {
         match ended {
             Ok(end) => {
                 dump.close().await;
+                self.end_dump().await;
                 Ok((end, decoder))
             }
             Err(error) => {
+                dump.close().await;
                 self.keep(decoder)?;
                 Err(stream::explained(error, from))
             }
@@ -299,15 +353,17 @@ impl Source for MySqlSource {
     }
 
     async fn prepare(&mut self, state: &State) -> Result<Position> {
-        let (catalog, tip) = self.baseline().await?;
-        catalog.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        for left_out in &catalog.left_out {
+        let (everything, tip) = self.baseline().await?;
+        let Everything { wanted, all, databases } = everything;
+        wanted.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        for left_out in &wanted.left_out {
             tracing::warn!(table = %format_args!("{}.{}", left_out.database, left_out.name), why = left_out.why, "left out");
         }
-        let selection = selection(&self.settings, &catalog);
-        let relations = Relations::restore(selection, state, &catalog)?;
-        let xa = Xa::restore(state, self.settings.xa_limit_bytes)?;
-        self.prepared = Some(Prepared { known: Some((relations, xa)) });
+        let selection = selection(&self.settings, &wanted);
+        let host = Host::of(&self.sql().await?.server);
+        let baseline =
+            (!Relations::is_in(state)).then(|| Relations::of(selection.clone(), host.clone(), &all, &databases));
+        self.prepared = Some(Prepared { selection, host, state: state.clone(), baseline, known: None });
         Ok(Position::MySql(Arc::new(tip)))
     }
 
@@ -316,8 +372,9 @@ impl Source for MySqlSource {
     }
 
     async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
-        let (catalog, views) = self.views().await?;
-        let selection = selection(&self.settings, &catalog);
+        let (Everything { wanted, all, databases }, views) = self.views().await?;
+        let Prepared { selection, host, .. } = self.prepared()?;
+        let (selection, host) = (selection.clone(), host.clone());
         let mut snapshot = Snapshot {
             settings: &self.settings.snapshot.clone(),
             tables: Vec::new(),
@@ -334,14 +391,12 @@ impl Source for MySqlSource {
         let mut relations = match &from {
             Some(from) => {
                 snapshot.progress = Progress::from_state(state)?;
-                let known = (
-                    Relations::restore(selection.clone(), state, &catalog)?,
-                    Xa::restore(state, self.settings.xa_limit_bytes)?,
-                );
-                self.prepared()?.known = Some(known);
+                let from = from.binlog()?;
+                let relations = Relations::restore(selection.clone(), host, state, from)?;
+                self.prepared()?.known = Some((relations, xa));
                 let point = views.point.position.binlog()?.clone();
                 tracing::info!(%from, %point, "an interrupted snapshot goes on: first the changes since it stopped");
-                let mut decoder = self.catch_up(from.binlog()?, point, outlet).await?;
+                let mut decoder = self.catch_up(from, point, outlet).await?;
                 fault::point("after_catch_up");
                 snapshot.staged = decoder.writer.take_staged();
                 snapshot.anew = std::mem::take(&mut decoder.anew);
@@ -349,10 +404,10 @@ impl Source for MySqlSource {
                 xa = at_point;
                 relations
             }
-            None => Relations::of(selection, &catalog)?,
+            None => Relations::of(selection, host, &all, &databases),
         };
         snapshot.staged.extend(relations.baseline());
-        for table in &catalog.tables {
+        for table in &wanted.tables {
             if let Some(schema) = relations.snapshot_schema(&table.def)? {
                 snapshot.tables.push(Wanted { def: table.def.clone(), schema: Arc::new(schema) });
             }
@@ -362,6 +417,7 @@ impl Source for MySqlSource {
         } else {
             relations.settle();
             xa.settle();
+            self.prepared()?.baseline = None;
             self.prepared()?.known = Some((relations, xa));
         }
         snapshot.run(views).await
@@ -394,6 +450,7 @@ impl Source for MySqlSource {
 
     async fn close(&mut self, _confirmed: Option<Position>) -> Result<()> {
         self.prepared = None;
+        self.end_dump().await;
         if let Some(sql) = self.sql.take() {
             sql.connection.close().await;
         }

@@ -70,7 +70,11 @@ enum Feed {
     /// An event that is longer than the read buffer, being joined.
     Joined,
     /// A compressed transaction; `part` is what is not yet unpacked of it, and for a long one more of it comes.
-    Payload { reader: Box<PayloadReader>, part: Bytes, long: bool },
+    Payload {
+        reader: Box<PayloadReader>,
+        part: Bytes,
+        long: bool,
+    },
     /// The kept rows of a prepared transaction.
     Kept(Bytes),
 }
@@ -526,22 +530,27 @@ pub fn explained(error: Error, from: &BinlogPosition) -> Error {
     let text = answer.message.to_ascii_lowercase();
     let has = |part: &str| text.contains(part);
     if has("same server_uuid") || has("same server_id") || has("same server-id") || has("same server id") {
-        return Error::transient("another replica with our server id or UUID has asked for the log").because(error).remedy(
-            "give every consumer a server_id of its own, or leave it out to have a free one chosen",
-        );
+        return Error::transient("another replica with our server id or UUID has asked for the log")
+            .because(error)
+            .remedy("give every consumer a server_id of its own, or leave it out to have a free one chosen");
     }
     // "…purged required binary logs…", "could not find first log file…", "…purged gtids…", "not in the master's binlog".
     if has("purged") || has("could not find first log") || has("not in the master's binlog") || has("not found in") {
-        return Error::lost(format!("the server has purged its log behind {from}")).because(error).remedy(
-            "keep logs longer (binlog_expire_logs_seconds), and on_lost_position: resnapshot starts over",
-        );
+        return Error::lost(format!("the server has purged its log behind {from}"))
+            .because(error)
+            .remedy("keep logs longer (binlog_expire_logs_seconds), and on_lost_position: resnapshot starts over");
     }
     if has("position > file size") || has("impossible position") {
         return Error::lost(format!("{from} is behind the end of the server's log: it was restored, or lost its end"))
             .because(error);
     }
-    if has("could not open log file") || has("could not find next log") || has("the replica has more gtids") || has("slave has more gtids") {
-        return Error::lost(format!("the server's log no longer continues {from}: it was reset or restored")).because(error);
+    if has("could not open log file")
+        || has("could not find next log")
+        || has("the replica has more gtids")
+        || has("slave has more gtids")
+    {
+        return Error::lost(format!("the server's log no longer continues {from}: it was reset or restored"))
+            .because(error);
     }
     // A log that is written over while it is read, a file at its end: the next connection sees more.
     Error::transient(format!("the server cannot read its log on from {from}")).because(error)

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::definition::Definition;
+use super::schema::Definition;
 use crate::error::{Error, Result};
 use crate::record::StateEntry;
 use crate::source::State;
@@ -95,7 +95,9 @@ impl fmt::Display for Hex<'_> {
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
 }
 
 /// The rows of a transaction that is being read and whose outcome is to come.
@@ -154,19 +156,19 @@ pub struct Kept {
 impl Kept {
     /// A table as it was when its rows were logged; none for one that was not wanted then.
     pub fn table(&self, map: &TableMap<'_>) -> Option<&Arc<Definition>> {
-        self.tables.iter().find(|table| table.is_of(map.database, map.table))
+        self.tables.iter().find(|table| *table.table.database == *map.database && *table.table.name == *map.table)
     }
 
-    fn encode(&self) -> Result<Vec<u8>> {
+    fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         out.extend_from_slice(&(self.tables.len() as u32).to_be_bytes());
         for table in &self.tables {
-            let bytes = table.to_bytes()?;
+            let bytes = table.to_bytes();
             out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
             out.extend_from_slice(&bytes);
         }
         out.extend_from_slice(&self.events);
-        Ok(out)
+        out
     }
 
     fn decode(bytes: &[u8]) -> Option<Kept> {
@@ -200,8 +202,11 @@ impl Xa {
         let mut xa = Xa { prepared: HashMap::new(), bytes: 0, limit_bytes, unsettled: Vec::new() };
         for (key, value) in state.range(STATE_PREFIX.to_vec()..).take_while(|(key, _)| key.starts_with(STATE_PREFIX)) {
             let (Some(xid), Some(kept)) = (XidKey::from_state_key(key), Kept::decode(value)) else {
-                return Err(Error::config(format!("reading the prepared transaction stored under {}", key.escape_ascii()))
-                    .remedy("the state directory was written by another version or is damaged: `walbrook offsets reset`"));
+                return Err(Error::config(format!(
+                    "reading the prepared transaction stored under {}",
+                    key.escape_ascii()
+                ))
+                .remedy("the state directory was written by another version or is damaged: `walbrook offsets reset`"));
             };
             xa.bytes += kept.events.len();
             xa.prepared.insert(xid, kept);
@@ -222,12 +227,11 @@ impl Xa {
         .remedy("raise xa_limit, or end the transactions that XA RECOVER shows; nothing is lost meanwhile"))
     }
 
-    /// # Errors
-    /// Bug: a table's definition cannot be stored.
-    pub fn prepare(&mut self, xid: XidKey, kept: Kept) -> Result<StateEntry> {
-        let entry = StateEntry { key: xid.state_key(), value: Some(kept.encode()?) };
+    /// What stores it.
+    pub fn prepare(&mut self, xid: XidKey, kept: Kept) -> StateEntry {
+        let entry = StateEntry { key: xid.state_key(), value: Some(kept.encode()) };
         self.change(xid, Some(kept));
-        Ok(entry)
+        entry
     }
 
     /// The rows of a transaction that is committed, and what removes it from the state. None: it is not known.
@@ -284,7 +288,9 @@ mod tests {
         assert_eq!(XidKey::read(b"XA COMMIT X'676c',X'',1 ONE PHASE"), Some(xid.clone()));
         assert_eq!(XidKey::from_state_key(&xid.state_key()), Some(xid.clone()));
         assert_eq!(xid.to_string(), "X'676c',X'',1");
-        for wrong in [&b""[..], b"XA COMMIT", b"XA COMMIT 'a'", b"XA COMMIT X'6',X'',1", b"XA COMMIT X'61',X''", b"\xff"] {
+        for wrong in
+            [&b""[..], b"XA COMMIT", b"XA COMMIT 'a'", b"XA COMMIT X'6',X'',1", b"XA COMMIT X'61',X''", b"\xff"]
+        {
             assert_eq!(XidKey::read(wrong), None);
         }
     }
@@ -297,7 +303,7 @@ mod tests {
     fn what_is_kept_survives_a_restart_until_its_outcome() {
         let xid = XidKey { format_id: -1, global: b"g".as_slice().into(), branch: b"\xff".as_slice().into() };
         let mut xa = Xa::restore(&State::new(), 100).unwrap();
-        let entry = xa.prepare(xid.clone(), kept(60)).unwrap();
+        let entry = xa.prepare(xid.clone(), kept(60));
         assert!(xa.within_limit(40).is_ok() && xa.within_limit(41).is_err());
         let mut state = State::from([(entry.key.clone(), entry.value.unwrap())]);
         let mut again = Xa::restore(&state, 100).unwrap();

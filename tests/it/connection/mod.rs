@@ -3,6 +3,7 @@
 mod hosts;
 mod impostor;
 mod login;
+mod mysql;
 mod stream;
 mod tls;
 

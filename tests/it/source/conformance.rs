@@ -59,13 +59,13 @@ fn rows_of_several_tables_come_in_log_order(db: &dyn Subject) {
 }
 
 fn a_snapshot_then_changes(db: &dyn Subject) {
-    db.execute(&format!("{T}; insert into t values (1, 'a'), (2, 'b'); create table vacant (id int primary key)"));
+    db.execute(&format!("{T}; insert into t values (1, 'a'), (2, 'b'); create table bare (id int primary key)"));
     let program = tail(db, &[]);
     let mut rows = brief(&program.wait_for(2));
     rows.sort();
     assert_eq!(rows, [r#"r t {"id":1,"v":"a"}"#, r#"r t {"id":2,"v":"b"}"#]);
-    db.execute("insert into t values (3, 'c'); insert into vacant values (1)");
-    assert_eq!(brief(&program.wait_for(4)[2..]), [r#"c t {"id":3,"v":"c"}"#, r#"c vacant {"id":1}"#]);
+    db.execute("insert into t values (3, 'c'); insert into bare values (1)");
+    assert_eq!(brief(&program.wait_for(4)[2..]), [r#"c t {"id":3,"v":"c"}"#, r#"c bare {"id":1}"#]);
     let records = program.stop().ok();
     assert_eq!(records.len(), 4);
     assert_in_order(&records);

@@ -32,6 +32,11 @@ const FULL_AUTHENTICATION: u8 = 4;
 const CACHING_SHA2_KEY: u8 = 2;
 const SHA256_KEY: u8 = 1;
 
+/// Of MySQL's own plugins: letters and digits, with a zero byte behind them.
+const NONCE_BYTES: usize = 20;
+/// Of MariaDB's plugins that sign: any bytes, nothing behind them.
+const ED25519_NONCE_BYTES: usize = 32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plugin {
     CachingSha2,
@@ -158,6 +163,12 @@ impl State<'_> {
             ))
             .remedy(format!("use a user with one of {}", names.join(", "))));
         };
+        let nonce_bytes = match plugin {
+            Plugin::CachingSha2 | Plugin::Sha256 | Plugin::Native => NONCE_BYTES,
+            Plugin::Ed25519 | Plugin::Parsec => ED25519_NONCE_BYTES,
+            Plugin::Clear => 0,
+        };
+        let data = &data[..data.len().min(nonce_bytes)];
         self.plugin = Some(*plugin);
         self.nonce = data.to_vec();
         let secret = self.credentials.secret();

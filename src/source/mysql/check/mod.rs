@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::ask::{Ask, number, text};
 use super::catalog::Catalog;
 use super::server::{Flavor, Server};
+use super::stopped;
 use crate::error::{Error, Finding, Result};
 use crate::record::{BinlogPosition, Position};
 use crate::source::Stored;
@@ -51,6 +52,14 @@ pub async fn check(
             Err(error) if error.is_transient() => return Err(error),
             Err(_) => {} // the right that is missing is named above
         }
+    }
+
+    for stopped in stored.iter().flat_map(|stored| stopped::tables(stored.state)) {
+        findings.push(Finding::problem(
+            format!("table {}.{}", stopped.database, stopped.table),
+            format!("it goes no further, as its rows in the log do not fit what is known of it: {}", stopped.why),
+            "leave it out by `exclude_tables`, or read everything anew: `walbrook offsets reset`, then run",
+        ));
     }
 
     let catalog = match Catalog::load(ask, server, wanted.selection).await {

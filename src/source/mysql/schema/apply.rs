@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::collation::max_bytes_of;
 use super::column_type::{ColumnType, Kind};
 use super::ddl::{Action, Charset, ColumnSpec, KeyPart, KeySpec, Options, Place, TableName};
-use super::def::{ColumnDef, Generated, TableDef, UniqueIndex};
+use super::def::{ColumnDef, Generated, TableDef, UniqueIndex, engine_name};
 use super::resolve::Setting;
 
 /// A table between two shapes. Hidden columns are not in it: they come back at the end.
@@ -60,7 +60,7 @@ pub(super) fn create(
         columns: Vec::with_capacity(columns.len()),
         keys: Vec::new(),
         collation: setting.collation(&options.charset, database_collation)?,
-        engine: options.engine.clone().unwrap_or_else(|| "InnoDB".to_owned()),
+        engine: engine_name(options.engine.as_deref().unwrap_or("InnoDB")).to_owned(),
         system_versioned: options.system_versioning || columns.iter().any(|column| column.system_versioning),
         names_row_start: columns.iter().any(|column| column.row_time.is_some()),
     };
@@ -91,7 +91,7 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
                     work.collation = setting.collation(&options.charset, &old.collation)?;
                 }
                 if let Some(engine) = &options.engine {
-                    work.engine = engine.clone();
+                    work.engine = engine_name(engine).to_owned();
                 }
                 work.system_versioned |= options.system_versioning;
             }

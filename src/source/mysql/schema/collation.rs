@@ -158,11 +158,6 @@ pub(super) fn canonical(name: &str) -> String {
     }
 }
 
-/// Whether two names say the same order, whatever the server's version.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    canonical(one) == canonical(other)
-}
-
 /// MariaDB's names without a character set (`uca1400_ai_ci`) get the one they are used with.
 pub(super) fn in_charset(collation: &str, charset: &str) -> String {
     if collation.starts_with("uca1400_") { format!("{charset}_{collation}") } else { collation.to_owned() }

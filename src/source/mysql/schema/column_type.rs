@@ -6,6 +6,8 @@
 //!   decoded.
 //! - Labels are UTF-8, as the server's catalog has them, unescaped.
 
+use super::collation::canonical;
+
 /// What stands before the parentheses, with the synonyms gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -73,7 +75,7 @@ pub struct ColumnType {
     pub old_temporal: bool,
     /// ENUM and SET: in their order.
     pub labels: Box<[Box<str>]>,
-    /// As information_schema.COLUMNS.COLLATION_NAME prints it; none where the type has no character set.
+    /// As information_schema.COLUMNS.COLLATION_NAME of today's servers prints it (`utf8` is `utf8mb3`); none where the type has no character set.
     pub collation: Option<Box<str>>,
     /// MySQL's SRID attribute of a geometry.
     pub srid: Option<u32>,
@@ -204,14 +206,14 @@ impl ColumnType {
             compressed: false,
             old_temporal: false,
             labels: Box::default(),
-            collation: collation.map(Into::into),
+            collation: collation.map(|name| canonical(name).into()),
             srid,
         };
         if parsed.read(column_type).is_none() {
             parsed = ColumnType {
                 text: column_type.into(),
                 kind: Kind::Other,
-                collation: collation.map(Into::into),
+                collation: collation.map(|name| canonical(name).into()),
                 srid,
                 length: 0,
                 scale: 0,

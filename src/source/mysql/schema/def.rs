@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::collation::canonical;
 use super::column_type::ColumnType;
 
 /// A table as it stood at one position of the log.
@@ -122,10 +123,38 @@ impl TableDef {
         primary.or_else(|| unique.iter().find(identifies)).map(|index| index.columns.clone()).unwrap_or_default()
     }
 
+    /// As servers of today print it: `utf8` in a collation's name is `utf8mb3`, engines have their own case.
+    pub fn canonical(mut self) -> TableDef {
+        self.collation = canonical(&self.collation).into();
+        self.engine = engine_name(&self.engine).into();
+        self
+    }
+
     /// Where a column stands; names compare without case, as the servers do.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name.to_lowercase() == name.to_lowercase())
     }
+}
+
+/// An engine as it calls itself; `heap` is MEMORY.
+pub(super) fn engine_name(written: &str) -> &str {
+    const NAMES: [&str; 11] = [
+        "InnoDB",
+        "MyISAM",
+        "MEMORY",
+        "Aria",
+        "ARCHIVE",
+        "BLACKHOLE",
+        "CSV",
+        "FEDERATED",
+        "MRG_MyISAM",
+        "ROCKSDB",
+        "Spider",
+    ];
+    if written.eq_ignore_ascii_case("heap") {
+        return "MEMORY";
+    }
+    NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(written)).unwrap_or(written)
 }
 
 impl std::fmt::Display for TableDef {

@@ -197,11 +197,12 @@ impl History {
 
     /// Takes a table of the catalog as it stands at the stream's position; a stored one that is the same stays as it is.
     pub fn prime(&mut self, table: &TableDef) -> Arc<Definition> {
+        let table = table.clone().canonical();
         let key = self.key(&table.database, &table.name);
-        if let Some(known) = self.known(&key).filter(|known| *known.table == *table) {
+        if let Some(known) = self.known(&key).filter(|known| *known.table == table) {
             return known.clone();
         }
-        self.learn(key, table.clone(), None)
+        self.learn(key, table, None)
     }
 
     /// Takes a database's default collation from information_schema.SCHEMATA.
@@ -242,10 +243,6 @@ impl History {
             entries.push(StateEntry { key: [DATABASE_PREFIX, name.as_bytes()].concat(), value });
         }
         entries
-    }
-
-    pub(super) fn host(&self) -> &Host {
-        &self.host
     }
 
     pub(super) fn setting(&self) -> Setting {

@@ -13,6 +13,6 @@ mod stored;
 pub use column_type::{ColumnType, Kind};
 pub use ddl::TableName;
 pub use def::{CatalogColumn, ColumnDef, Generated, TableDef, UniqueIndex};
-pub use history::{Effect, History, Host, Statement};
+pub use history::{Effect, History, Host, STATE_PREFIX, Statement};
 pub use reconcile::Reconciled;
 pub use stored::Definition;

@@ -22,6 +22,8 @@ struct Model {
     /// Most that was locked at a time; statements under a lock.
     under_lock: Vec<String>,
     prepared: u32,
+    /// One is prepared, and stays so, just before the log's end is asked for.
+    prepares_late: bool,
 }
 
 #[derive(Clone)]
@@ -84,6 +86,9 @@ impl Ask for Fake {
                 Ok(Vec::new())
             }
             "SHOW BINARY LOG STATUS" | "SHOW MASTER STATUS" => {
+                if model.prepares_late {
+                    model.prepared = u32::MAX;
+                }
                 let executed = if model.executed == 0 { String::new() } else { format!("{UUID}:1-{}", model.executed) };
                 Ok(vec![row(&["binlog.000001", &model.flushed.to_string(), "", "", &executed])])
             }
@@ -129,6 +134,7 @@ fn fake(flavor: Flavor, tape: Vec<u8>, denied: &[&'static str]) -> Fake {
         locked: false,
         under_lock: Vec::new(),
         prepared: 0,
+        prepares_late: false,
     };
     Fake { model: Arc::new(Mutex::new(model)), view: 0 }
 }
@@ -242,6 +248,17 @@ fn prepared_transactions_are_waited_for() {
         assert!(error.is_transient() && error.remedy_text().unwrap().contains("XA RECOVER"), "{error:?}");
         let unknown = fake(flavor, Vec::new(), &["XA"]);
         assert!(run(opened(&unknown, true, 2)).is_ok(), "an account that may not know goes on");
+    }
+}
+
+/// Its rows are in the log before the point and in no view.
+#[test]
+fn a_transaction_prepared_just_before_the_window_is_seen() {
+    for flavor in [Flavor::MySql, Flavor::MariaDb] {
+        let late = fake(flavor, Vec::new(), &[FTWRL, STAGE, LOCK]);
+        late.model.lock().unwrap().prepares_late = true;
+        let error = run(opened(&late, true, 2)).unwrap_err();
+        assert!(error.remedy_text().unwrap().contains("XA RECOVER"), "{error:?}");
     }
 }
 

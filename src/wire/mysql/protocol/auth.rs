@@ -20,7 +20,8 @@ const NEXT_FACTOR: u8 = 0x02;
 pub enum Turn<'a> {
     Ok,
     Err(answer::Err<'a>),
-    /// Begin again with this plugin and these data.
+    /// Begin again with this plugin and these data. Of a nonce that is a C string they hold the end too, of one that is any
+    /// bytes they do not: the plugin knows how long it is.
     Switch {
         plugin: &'a [u8],
         data: &'a [u8],
@@ -46,9 +47,7 @@ pub fn parse(payload: &[u8]) -> Result<Turn<'_>, WireError> {
         SWITCH if reader.left() == 0 => Ok(Turn::Old),
         SWITCH => {
             let plugin = reader.until_zero()?;
-            let data = reader.rest();
-            // The nonce is a C string, whose end is not part of it.
-            Ok(Turn::Switch { plugin, data: data.strip_suffix(&[0]).unwrap_or(data) })
+            Ok(Turn::Switch { plugin, data: reader.rest() })
         }
         MORE_DATA => Ok(Turn::MoreData(reader.rest())),
         NEXT_FACTOR => Ok(Turn::NextFactor { plugin: reader.until_zero()? }),
@@ -64,7 +63,7 @@ mod tests {
     #[test]
     fn turns() {
         assert_eq!(parse(&[0, 0, 0, 2, 0, 0, 0]), Ok(Turn::Ok));
-        assert_eq!(parse(b"\xfeplug\0nonce\0"), Ok(Turn::Switch { plugin: b"plug", data: b"nonce" }));
+        assert_eq!(parse(b"\xfeplug\0nonce\0"), Ok(Turn::Switch { plugin: b"plug", data: b"nonce\0" }));
         assert_eq!(parse(b"\xfe"), Ok(Turn::Old));
         assert_eq!(parse(b"\x01\x04"), Ok(Turn::MoreData(b"\x04")));
         assert_eq!(parse(b"Pdata"), Ok(Turn::Plugin(b"Pdata")));

@@ -61,12 +61,14 @@ fn unpack<'b>(bytes: &'b [u8], out: &'b mut Vec<u8>) -> Result<&'b [u8], ValueEr
 fn inflate(zlib: bool, length_bytes: usize, rest: &[u8], out: &mut Vec<u8>) -> Option<()> {
     /// What deflate makes of its input at most, 1032:1, so that a length is not believed before it can be true.
     const MAX_RATIO: usize = 1032;
+    /// No value is larger than a packet, whose greatest `max_allowed_packet` is 1 GiB.
+    const MAX_BYTES: usize = 1 << 30;
     if !(1..=4).contains(&length_bytes) {
         return None;
     }
     let (length, mut packed) = rest.split_at_checked(length_bytes)?;
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-    if length > packed.len().saturating_mul(MAX_RATIO) {
+    if length > MAX_BYTES || length > packed.len().saturating_mul(MAX_RATIO) {
         return None;
     }
     // One byte more than it should become shows a length that lies.

@@ -10,7 +10,8 @@ use walbrook::source::mysql::schema::{CatalogColumn, ColumnDef};
 use walbrook::source::mysql::types;
 use walbrook::wire::mysql::column::{ColumnType, Detail};
 use walbrook::wire::mysql::event::{Body, Flavor, Format, HEADER_BYTES, RowsKind};
-use walbrook::wire::mysql::row::RowPlan;
+use walbrook::wire::mysql::row::{RowPlan, RowScan};
+use walbrook::wire::mysql::value::json::PARTIAL_MARK;
 
 use super::super::lines::Line;
 use super::hex;
@@ -42,6 +43,10 @@ pub fn lines(db: &Database<'_>, file: &str) -> Vec<Line> {
                 let mut scan = rows.scan(plan, 0).expect("rows");
                 let mut cells = Vec::new();
                 while scan.next(&mut cells).expect("a row") {
+                    let frame = match scan.has_differences() {
+                        true => joined(&scan, &frame, &mut cells),
+                        false => frame.clone(),
+                    };
                     lines.push(line(Origin::Stream, rows.kind, schema, &frame, &cells));
                     cells.clear();
                 }
@@ -51,6 +56,23 @@ pub fn lines(db: &Database<'_>, file: &str) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// The frame with the new values that are logged as differences behind it, each with the old one.
+fn joined(scan: &RowScan<'_, '_>, frame: &[u8], cells: &mut [Cell]) -> Bytes {
+    let mut frame = frame.to_vec();
+    let width = cells.len() / 2;
+    for column in (0..width).filter(|column| scan.is_difference(*column)) {
+        let range = |cell: Cell| cell.range().map(|(at, length)| at..at + length).expect("a value");
+        let (old, new) = (range(cells[width + column]), range(cells[column]));
+        let at = frame.len();
+        frame.push(PARTIAL_MARK);
+        frame.extend((old.len() as u32).to_le_bytes());
+        frame.extend_from_within(old);
+        frame.extend_from_within(new);
+        cells[column] = Cell::at(at, frame.len() - at);
+    }
+    frame.into()
 }
 
 fn plan(table: &str, columns: &[ColumnDef], wires: &[(ColumnType, Detail)]) -> (Arc<TableSchema>, RowPlan) {

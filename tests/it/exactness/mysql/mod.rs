@@ -1,6 +1,7 @@
 //! Every type of MySQL and MariaDB with its edge values, by every way a row can come.
 
 mod charsets;
+mod documents;
 mod log;
 mod rows;
 mod tables;

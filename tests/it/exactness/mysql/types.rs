@@ -389,8 +389,8 @@ fn character_sets(version: Version) -> Vec<Entry> {
     for name in single {
         let values = (0..8u8).map(|row| {
             let digits: String = (0..32).map(|low| format!("{:02x}", row * 32 + low)).collect();
-            // A byte that is no letter becomes a question mark, and in tis620 a replacement character, which is none.
-            format!("convert(replace(convert(_{name} x'{digits}' using utf8mb4), _utf8mb4 x'efbfbd', '') using {name})")
+            // A byte that is no letter becomes a question mark.
+            format!("convert(convert(_{name} x'{digits}' using utf8mb4) using {name})")
         });
         all.push(of_letters(name, values.collect()));
     }

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod chunks;
+mod history;
 mod lost;
 mod rows;
 mod schema;

@@ -32,12 +32,12 @@ mod mode {
 /// What the words of a statement depend on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Session {
-    pub dialect: Dialect,
-    pub real_as_float: bool,
+    dialect: Dialect,
+    real_as_float: bool,
     /// MariaDB's `sql_mode=ORACLE`.
-    pub oracle: bool,
+    oracle: bool,
     /// The default database.
-    pub database: String,
+    database: String,
 }
 
 impl Session {

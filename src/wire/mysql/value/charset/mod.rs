@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - A text is converted as the server's `CONVERT(… USING utf8mb4)` converts it, to the character.
-//! - Bytes that are no character of the set are an error that shows them, where the server would print `?`: never a
-//!   replacement character.
+//! - Bytes that are no character of the set are an error that shows them, where the server would print `?`. The
+//!   replacement character is there only where the server's own table has it (seven characters of big5, bytes of tis620).
 //! - A text that is UTF-8 as it stands (utf8mb4, utf8mb3, ascii, and what is ASCII in another set) is borrowed, not copied.
 
 mod collations;

@@ -2,8 +2,11 @@
 
 use super::push;
 
-/// What 128 bytes are; U+FFFD where nothing.
+/// What 128 bytes are; [`NOTHING`] where nothing.
 pub(super) type Half = [u16; 128];
+
+/// No character, in any text.
+const NOTHING: char = '\u{fffe}';
 
 /// A table from its characters, which are all below U+10000.
 pub(super) const fn half(characters: &str) -> Half {
@@ -56,7 +59,7 @@ pub(super) fn lower(bytes: &[u8], half: &Half, out: &mut Vec<u8>) -> Result<(), 
 #[inline]
 fn character(half: &Half, index: u8, out: &mut Vec<u8>) -> Option<()> {
     let code = half[usize::from(index)];
-    let character = char::from_u32(code.into()).filter(|character| *character != char::REPLACEMENT_CHARACTER)?;
+    let character = char::from_u32(code.into()).filter(|character| *character != NOTHING)?;
     push(out, character);
     Some(())
 }

@@ -69,9 +69,12 @@ fn apply<'b>(root: &mut Node<'b>, reader: &mut Reader<'b>, budget: &mut Budget) 
             _ => Err(PATH),
         };
     };
-    // To the container that the last leg is about; a path has at most as many legs as a document levels.
+    // To the container that the last leg is about. What is taken apart is never deeper than a path is long, and is let go
+    // of by recursion.
     let mut node = root;
+    let mut depth = MAX_DEPTH;
     while let Some(next) = path.next()? {
+        depth = print::deeper(depth)?;
         node = child(node, &leg, budget)?;
         leg = next;
     }

@@ -29,6 +29,30 @@ fn documents_of_a_server() {
     assert_eq!(printed(b"").unwrap(), "null");
 }
 
+/// A document and a path of many thousand levels, which no server makes: taken apart that deep, it would be let go of by a
+/// recursion that the stack does not hold.
+#[test]
+fn a_difference_far_down_is_an_error() {
+    const LEVELS: u32 = 200_000;
+    const ENTRY_BYTES: u32 = 13;
+    let mut cell = vec![PARTIAL_MARK];
+    cell.extend((1 + LEVELS * ENTRY_BYTES + 8).to_le_bytes());
+    cell.push(3);
+    for level in 0..LEVELS {
+        // One element; all that is left; a large array behind this entry.
+        cell.extend(1_u32.to_le_bytes());
+        cell.extend(((LEVELS - level) * ENTRY_BYTES + 8).to_le_bytes());
+        cell.push(3);
+        cell.extend(ENTRY_BYTES.to_le_bytes());
+    }
+    cell.extend([0, 0, 0, 0, 8, 0, 0, 0]);
+    let path = format!("${}", "[0]".repeat(LEVELS as usize));
+    cell.extend([2, 0xfd]);
+    cell.extend(&(path.len() as u32).to_le_bytes()[..3]);
+    cell.extend(path.as_bytes());
+    assert!(printed(&cell).is_err());
+}
+
 #[test]
 fn differences_of_a_server() {
     let document = |text: &str| build(&serde_json::from_str(text).unwrap());
@@ -236,5 +260,27 @@ proptest! {
         cell.extend(before);
         cell.extend(differences);
         let _ = printed(&cell);
+    }
+}
+
+#[test]
+fn doubles() {
+    for (number, expected) in [
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
+        // Two are as near: the even one.
+        (927_152_792_451_820.25, "927152792451820.2"),
+        (1e15, "1e15"),
+        (1_234_567_890_123_456.75, "1234567890123456.8"),
+        (9_999_999_999_999_998.0, "9.999999999999998e15"),
+        (1e-15, "0.000000000000001"),
+        (1e-16, "1e-16"),
+        (-123_456.75, "-123456.75"),
+        (f64::MAX, "1.7976931348623157e308"),
+        (5e-324, "5e-324"),
+    ] {
+        let mut text = Vec::new();
+        number::print(number, &mut text);
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }
