@@ -144,6 +144,7 @@ impl Dump {
     /// The server's, with its number ([`super::error::code`]): 1236 for a log that cannot be read from there on.
     /// Transient: the server ended the dump; torn packets.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "it lends, which no Iterator can")]
     pub fn next(&mut self) -> Result<Next<'_>> {
         if self.transport.in_long() {
             return Err(Error::bug("the next event was asked for within a long one"));

@@ -286,6 +286,8 @@ fn mariadb(
         let beyond = applied.iter().any(|a| a.domain == gtid.domain && a.sequence >= gtid.sequence);
         let how = if beyond {
             "it applied that as a replica without logging it (log_slave_updates)"
+        } else if last.is_none() {
+            "its log was reset, it never had that domain, or has forgotten it (FLUSH BINARY LOGS DELETE_DOMAIN_ID)"
         } else {
             "its log was reset, it was restored from an older state, or failed over to one that never got it"
         };

@@ -19,6 +19,7 @@ use encode::{JsonEncoder, JsonOptions};
 use record::{
     Batch, BatchBuilder, Column, DataType, Decode, Identity, Lsn, Mark, Origin, Position, Seq, TableSchema, Txn,
 };
+use wire::mysql::value::{self, Charset, protocol};
 use wire::pg::text;
 
 /// Every type with a decoder of its own, and arrays of some.
@@ -56,6 +57,79 @@ pub fn table(width: usize) -> Arc<TableSchema> {
         columns: types().into_iter().cycle().take(width).enumerate().map(column).collect(),
         key: if width == 0 { [].into() } else { [0].into() },
         identity: Identity::Default,
+    })
+}
+
+/// A table with every type of MySQL and MariaDB in both forms, and a text of every character set.
+pub fn mysql_table(layout: u32) -> Arc<TableSchema> {
+    let plain: [Decode; 42] = [
+        value::int8,
+        value::int16,
+        value::int24,
+        value::int32,
+        value::int64,
+        value::uint8,
+        value::uint16,
+        value::uint24,
+        value::uint32,
+        value::uint64,
+        value::float,
+        value::double,
+        value::decimal,
+        value::bit,
+        value::year,
+        value::date,
+        value::date4,
+        value::time2,
+        value::datetime2,
+        value::timestamp2,
+        value::old_time,
+        value::old_datetime,
+        value::old_timestamp,
+        value::utf8,
+        value::bytes,
+        value::binary,
+        value::json,
+        value::json_text,
+        value::uuid,
+        value::inet4,
+        value::inet6,
+        value::compressed_bytes,
+        value::compressed_text,
+        protocol::year,
+        protocol::decimal,
+        protocol::date,
+        protocol::datetime,
+        protocol::timestamp,
+        protocol::time,
+        protocol::json,
+        protocol::uuid,
+        value::label,
+    ];
+    let labels: Box<[Box<str>]> = (0..40).map(|label| format!("label {label}").into()).collect();
+    let mut columns: Vec<(DataType, Decode, u32)> =
+        plain.into_iter().map(|decode| (DataType::Text, decode, layout)).collect();
+    columns.push((DataType::Enum(labels.clone()), value::enumeration, layout));
+    columns.push((DataType::Set(labels), value::set, layout));
+    columns.push((value::vector_type(), value::vector, layout));
+    columns.extend(Charset::ALL.into_iter().map(|charset| (DataType::Text, value::text as Decode, charset as u32)));
+    let column = |(index, (data_type, decode, layout)): (usize, (DataType, Decode, u32))| Column {
+        name: format!("c{index}").into(),
+        data_type,
+        source_type: "type".into(),
+        nullable: true,
+        decode,
+        layout,
+    };
+    Arc::new(TableSchema {
+        id: 1,
+        version: 1,
+        database: "d".into(),
+        namespace: "d".into(),
+        name: "t".into(),
+        columns: columns.into_iter().enumerate().map(column).collect(),
+        key: [].into(),
+        identity: Identity::Full,
     })
 }
 

@@ -8,14 +8,9 @@
 //!   it when the connection ends.
 //! - No XA transaction is prepared at the point: its rows are in the log before it, and its end would come after.
 //!
-//! The ways, from the first that is allowed:
+//! The ways, from the first that is tried. No lock is better than a lock, and a lock on few tables is better than one on all:
 //! - MariaDB tells each connection the point of its view, exactly (`Binlog_snapshot_file`, `…_position`), without any lock:
-//!   views are opened again until all have the same, a few times. Else BACKUP STAGE BLOCK_COMMIT makes all commits wait for
-//!   a moment (RELOAD), or one of the locks below, or there is only one view, which always has its point.
-//! - MySQL: FLUSH TABLES WITH READ LOCK (RELOAD or FLUSH_TABLES). It waits for commits under way and lets none begin: a
-//!   transaction that is in the log is in InnoDB too, and the reverse. (LOCK INSTANCE FOR BACKUP lets commits pass.)
-//! - LOCK TABLES … READ on the wanted tables (LOCK TABLES). A transaction that has changed one of them holds it to the end
-//!   of its commit, so for these tables there is nothing between the log and InnoDB; others do not matter.
+//!   views are opened again until all have the same, a few times.
 //! - MySQL with GTIDs, without any lock: a window in which nothing happened. In this order: the log's end and
 //!   `gtid_executed`; `gtid_owned` is empty; the views; the log's end and `gtid_executed` as before; no XA transaction is
 //!   prepared (asked before, one could be prepared and logged just ahead of the window; in the window none is). A
@@ -23,6 +18,14 @@
 //!   in InnoDB. So one logged before the window was committed before the views, and one that the views see was logged
 //!   before the window. Without GTIDs nothing shows whether a transaction hangs between the log and InnoDB, and there is
 //!   no such window.
+//! - MariaDB: BACKUP STAGE BLOCK_COMMIT (RELOAD) makes commits wait for a moment, and nothing else.
+//! - LOCK TABLES … READ on the wanted tables (LOCK TABLES). A transaction that has changed one of them holds it to the end
+//!   of its commit, so for these tables there is nothing between the log and InnoDB; others do not matter.
+//! - FLUSH TABLES WITH READ LOCK (RELOAD or FLUSH_TABLES). It waits for commits under way and lets none begin: a transaction
+//!   that is in the log is in InnoDB too, and the reverse. (MySQL's LOCK INSTANCE FOR BACKUP lets commits pass.) It comes
+//!   late because of what it does on MySQL where a long query runs: even when it gives up, whoever opens that query's
+//!   tables afterwards waits until the query ends. So it is not tried where such a query is seen, which takes PROCESS.
+//! - The first two ways again, for longer, and then with one view, which on MariaDB always has its point.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,14 +39,14 @@ use super::super::server::{Flavor, Server};
 use super::progress::TableName;
 use crate::error::{Error, Result};
 use crate::record::gtid::GtidSet;
-use crate::record::{BinlogPosition, Seen};
+use crate::record::{BinlogPosition, Seen, file_number};
 
 /// `lock_wait_timeout` of the connection that locks. FLUSH TABLES WITH READ LOCK waits up to three times so long, and all
 /// who write wait behind it: a query that runs longer is not waited for.
 const LOCK_WAIT_S: u32 = 2;
 
-/// Tries for views that happen to have one point, before a lock is asked for: some milliseconds.
-const TRIES_BEFORE_LOCK: u32 = 20;
+/// Tries without a lock before one is asked for: with the pauses between them less than half a second.
+const TRIES_BEFORE_LOCK: u32 = 10;
 
 /// Tries without a lock where there is none to be had: with the pauses between them about half a minute.
 const TRIES_WITHOUT_LOCK: u32 = 300;
@@ -52,6 +55,9 @@ const TRIES_WITHOUT_LOCK: u32 = 300;
 /// its pauses are short: only trying often finds one.
 const FIRST_PAUSE: Duration = Duration::from_millis(1 / SHORTER);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100 / SHORTER);
+
+/// More tables are not locked one by one: the server has to open them all.
+const MAX_LOCKED_TABLES: usize = 1000;
 
 /// How long prepared XA transactions are waited for: their coordinators end them at once, unless they are down.
 const XA_WAIT: Duration = Duration::from_millis(30_000 / SHORTER);
@@ -68,6 +74,10 @@ const BACKUP_STAGE_SINCE: (u32, u32, u32) = (10, 4, 1);
 
 /// "XAER_RMERR", MySQL's answer to XA RECOVER without the privilege XA_RECOVER_ADMIN.
 const XA_RMERR: u16 = 1401;
+
+const BLOCK_COMMIT: &str = "BACKUP STAGE BLOCK_COMMIT";
+const LOCK_TABLES: &str = "LOCK TABLES";
+const READ_LOCK: &str = "FLUSH TABLES WITH READ LOCK";
 
 const VIEW: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
@@ -167,32 +177,19 @@ struct Opening<'a, C> {
 impl<C: Ask> Opening<'_, C> {
     async fn ways(&mut self, views: &mut Vec<C>) -> Result<(Attempt, &'static str)> {
         let mariadb = self.server.flavor == Flavor::MariaDb;
-        let mut tries: Vec<Way> = Vec::new();
-        if mariadb {
-            tries.push(Way::Agreement { tries: TRIES_BEFORE_LOCK });
-            if self.server.version >= BACKUP_STAGE_SINCE {
-                tries.push(Way::Locks {
-                    name: "BACKUP STAGE BLOCK_COMMIT",
-                    lock: vec!["BACKUP STAGE START".into(), "BACKUP STAGE BLOCK_COMMIT".into()],
-                    unlock: "BACKUP STAGE END",
-                });
-            }
+        let free = |tries| if mariadb { Way::Agreement { tries } } else { Way::Window { tries } };
+        let mut tries = vec![free(TRIES_BEFORE_LOCK)];
+        if mariadb && self.server.version >= BACKUP_STAGE_SINCE {
+            let lock = vec!["BACKUP STAGE START".into(), "BACKUP STAGE BLOCK_COMMIT".into()];
+            tries.push(Way::Locks { name: BLOCK_COMMIT, lock, unlock: "BACKUP STAGE END" });
         }
-        let lock = vec!["FLUSH TABLES WITH READ LOCK".into()];
-        tries.push(Way::Locks { name: "FLUSH TABLES WITH READ LOCK", lock, unlock: "UNLOCK TABLES" });
-        if !self.tables.is_empty() {
-            let list: Vec<String> = self
-                .tables
-                .iter()
-                .map(|(database, name)| format!("{} READ", quote::qualified(database, name)))
-                .collect();
-            let lock = vec![format!("LOCK TABLES {}", list.join(", "))];
-            tries.push(Way::Locks { name: "LOCK TABLES", lock, unlock: "UNLOCK TABLES" });
+        if (1..=MAX_LOCKED_TABLES).contains(&self.tables.len()) {
+            let read = |(database, name): &TableName| format!("{} READ", quote::qualified(database, name));
+            let lock = vec![format!("LOCK TABLES {}", self.tables.iter().map(read).collect::<Vec<_>>().join(", "))];
+            tries.push(Way::Locks { name: LOCK_TABLES, lock, unlock: "UNLOCK TABLES" });
         }
-        let free = || if mariadb { Way::Agreement { tries: TRIES_WITHOUT_LOCK } } else { Way::Window };
-        tries.push(free());
-        tries.push(Way::Alone);
-        tries.push(free());
+        tries.push(Way::Locks { name: READ_LOCK, lock: vec![READ_LOCK.into()], unlock: "UNLOCK TABLES" });
+        tries.extend([free(TRIES_WITHOUT_LOCK), Way::Alone, free(TRIES_WITHOUT_LOCK)]);
         for way in tries {
             let name = way.name();
             let attempt = match way {
@@ -205,9 +202,12 @@ impl<C: Ask> Opening<'_, C> {
                     views.truncate(1);
                     continue;
                 }
+                Way::Locks { name: READ_LOCK, .. } if self.long_query().await? => {
+                    Attempt::Refused("a query runs for long, and writers would wait for its end".to_owned())
+                }
                 Way::Locks { lock, unlock, .. } => self.locked(&lock, unlock, views).await?,
                 Way::Agreement { tries } => self.agreement(tries, views).await?,
-                Way::Window => self.window(views).await?,
+                Way::Window { tries } => self.window(tries, views).await?,
             };
             match attempt {
                 Attempt::Refused(reason) => {
@@ -270,10 +270,14 @@ impl<C: Ask> Opening<'_, C> {
         open_views(views).await?;
         match self.server.flavor {
             Flavor::MySql => Ok(Attempt::Opened(self.end().await?)),
-            Flavor::MariaDb => match common(points(views).await?) {
-                Some(end) => Ok(Attempt::Opened(end)),
-                None => Ok(Attempt::Refused("the log went on under the lock".to_owned())),
-            },
+            // Where only some tables are locked the log goes on, with nothing of theirs: from the first of the points on
+            // there is nothing that a later view has seen of them.
+            Flavor::MariaDb => {
+                match points(views).await?.into_iter().min_by_key(|end| (file_number(&end.file), end.offset)) {
+                    Some(end) => Ok(Attempt::Opened(end)),
+                    None => Err(Error::bug("a snapshot without a view")),
+                }
+            }
         }
     }
 
@@ -303,12 +307,12 @@ impl<C: Ask> Opening<'_, C> {
     }
 
     /// MySQL, without a lock.
-    async fn window(&mut self, views: &mut [C]) -> Result<Attempt> {
+    async fn window(&mut self, tries: u32, views: &mut [C]) -> Result<Attempt> {
         if !self.server.uses_gtids() {
             return Ok(Attempt::Refused("gtid_mode is not ON".to_owned()));
         }
         let mut pause = FIRST_PAUSE;
-        for _ in 0..TRIES_WITHOUT_LOCK {
+        for _ in 0..tries {
             let before = self.end().await?;
             let owned = self.control.rows("SELECT @@GLOBAL.gtid_owned", "asking for transactions under way").await?;
             if owned.first().is_some_and(|row| text(row, 0).is_empty()) {
@@ -320,7 +324,19 @@ impl<C: Ask> Opening<'_, C> {
             rest(&mut pause).await;
         }
         self.waited = true;
-        Ok(Attempt::Refused(format!("no moment without a commit in {TRIES_WITHOUT_LOCK} tries")))
+        Ok(Attempt::Refused(format!("no moment without a commit in {tries} tries")))
+    }
+
+    /// Whether a query is seen that has run for longer than a lock would be waited for.
+    async fn long_query(&mut self) -> Result<bool> {
+        let rows = self.control.rows("SHOW PROCESSLIST", "asking for long queries").await?;
+        // Id, User, Host, db, Command, Time, State, Info
+        let mut found = rows.iter().filter(|row| {
+            matches!(text(row, 4), "Query" | "Execute") && number(row, 5).is_some_and(|s| s >= LOCK_WAIT_S.into())
+        });
+        let long = found.next().is_some();
+        self.waited |= long;
+        Ok(long)
     }
 
     async fn end(&mut self) -> Result<End> {
@@ -355,7 +371,9 @@ enum Way {
     Agreement {
         tries: u32,
     },
-    Window,
+    Window {
+        tries: u32,
+    },
     /// From here on with one connection.
     Alone,
 }
@@ -365,7 +383,7 @@ impl Way {
         match self {
             Way::Locks { name, .. } => name,
             Way::Agreement { .. } => "views of one point",
-            Way::Window => "a window without commits",
+            Way::Window { .. } => "a window without commits",
             Way::Alone => "one connection",
         }
     }

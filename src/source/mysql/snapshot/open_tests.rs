@@ -24,6 +24,8 @@ struct Model {
     prepared: u32,
     /// One is prepared, and stays so, just before the log's end is asked for.
     prepares_late: bool,
+    /// Seconds for which a query has run.
+    long_query: u32,
 }
 
 #[derive(Clone)]
@@ -97,6 +99,13 @@ impl Ask for Fake {
                     if model.executed < model.flushed { format!("{UUID}:{}#7", model.flushed) } else { String::new() };
                 Ok(vec![row(&[&owned])])
             }
+            "SHOW PROCESSLIST" => {
+                let seconds = model.long_query.to_string();
+                Ok(vec![
+                    row(&["5", "u", "h", "d", "Query", &seconds, "", "select"]),
+                    row(&["6", "u", "h", "d", "Sleep", "99"]),
+                ])
+            }
             "XA RECOVER" => {
                 let some = model.prepared.min(1);
                 model.prepared -= some;
@@ -135,6 +144,7 @@ fn fake(flavor: Flavor, tape: Vec<u8>, denied: &[&'static str]) -> Fake {
         under_lock: Vec::new(),
         prepared: 0,
         prepares_late: false,
+        long_query: 0,
     };
     Fake { model: Arc::new(Mutex::new(model)), view: 0 }
 }
@@ -201,32 +211,41 @@ fn without_a_privilege_and_without_gtids_there_is_no_proof() {
     assert_eq!(way, "a window without commits");
 }
 
+/// A commit before every statement.
+fn busy() -> Vec<u8> {
+    [2, 1, 0].repeat(20_000)
+}
+
 #[test]
 fn a_lock_that_is_not_had_in_time_is_given_up() {
-    let late = fake(Flavor::MySql, Vec::new(), &[]);
+    let late = fake(Flavor::MySql, busy(), &[LOCK]);
     late.model.lock().unwrap().late = true;
-    let (_, way, views) = run(opened(&late, false, 3)).unwrap();
-    assert_eq!((way, views.len()), ("LOCK TABLES", 3));
-    late.model.lock().unwrap().denied = vec![LOCK];
     assert!(run(opened(&late, false, 3)).unwrap_err().is_transient(), "the server may be less busy later");
 }
 
 #[test]
-fn under_a_lock_nothing_is_done_but_what_must_be() {
-    let fake = fake(Flavor::MySql, vec![0; 100], &[]);
-    let (point, way, views) = run(opened(&fake, true, 3)).unwrap();
-    assert_eq!((way, views.len()), (FTWRL_NAME, 3));
-    assert!(views.iter().all(|view| *view == point.offset));
-    let under_lock = &fake.model.lock().unwrap().under_lock;
-    assert_eq!(under_lock[..], ["XA RECOVER", VIEW, VIEW, VIEW, "SHOW BINARY LOG STATUS", "UNLOCK TABLES"]);
+fn a_lock_of_all_is_not_asked_for_behind_a_long_query() {
+    let fake = fake(Flavor::MySql, busy(), &[LOCK]);
+    assert_eq!(run(opened(&fake, false, 2)).unwrap().1, READ_LOCK);
+    fake.model.lock().unwrap().long_query = 3;
+    assert!(run(opened(&fake, false, 2)).unwrap_err().is_transient());
 }
 
-const FTWRL_NAME: &str = "FLUSH TABLES WITH READ LOCK";
+#[test]
+fn under_a_lock_nothing_is_done_but_what_must_be() {
+    for (denied, wanted) in [(&[][..], LOCK_TABLES), (&[LOCK], READ_LOCK)] {
+        let fake = fake(Flavor::MySql, busy(), denied);
+        let (point, way, views) = run(opened(&fake, true, 3)).unwrap();
+        assert_eq!((way, views.len()), (wanted, 3));
+        assert!(views.iter().all(|view| *view == point.offset));
+        let under_lock = &fake.model.lock().unwrap().under_lock;
+        assert_eq!(under_lock[..], ["XA RECOVER", VIEW, VIEW, VIEW, "SHOW BINARY LOG STATUS", "UNLOCK TABLES"]);
+    }
+}
 
 #[test]
 fn a_busy_mariadb_is_locked_or_read_by_one() {
-    // A commit before every statement.
-    let tape = [1, 0].repeat(20_000);
+    let tape = busy();
     let allowed = fake(Flavor::MariaDb, tape.clone(), &[]);
     let (point, way, views) = run(opened(&allowed, true, 3)).unwrap();
     assert_eq!((way, views.len()), ("BACKUP STAGE BLOCK_COMMIT", 3));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use walbrook::error::{Class, Error, Result};
@@ -32,6 +33,9 @@ on_every_version!(
     all_views_and_the_log_are_at_one_point,
     altered_tables_ask_for_a_new_point,
     gaps_and_skew,
+    tables_of_every_kind,
+    a_table_is_given_back_between_chunks,
+    a_killed_connection_is_transient,
 );
 
 /// Keeps what is delivered, and the state as a store would have it that is `behind` so many batches.
@@ -41,10 +45,13 @@ struct Kept {
     idle: Notify,
     /// Told of every batch.
     more: Notify,
+    /// How long each takes.
+    pause: Duration,
 }
 
 impl Deliver for Kept {
     fn deliver(&self, draft: Draft) -> Seq {
+        std::thread::sleep(self.pause);
         let mut batches = self.batches.lock().unwrap();
         let seq = Seq(batches.len() as u64 + 1);
         batches.push(draft.number(seq));
@@ -68,11 +75,16 @@ type Rows = BTreeMap<String, BTreeMap<String, usize>>;
 
 impl Kept {
     fn new() -> Arc<Kept> {
+        Self::slow(Duration::ZERO)
+    }
+
+    fn slow(pause: Duration) -> Arc<Kept> {
         Arc::new(Kept {
             batches: Mutex::default(),
             stored: watch::channel(Seq(0)).0,
             idle: Notify::new(),
             more: Notify::new(),
+            pause,
         })
     }
 
@@ -278,7 +290,7 @@ impl Writers {
                     written.fetch_add(1, Ordering::Relaxed);
                     // Now and then there is a moment without a commit.
                     if n % 8 == 0 {
-                        std::thread::sleep(std::time::Duration::from_millis(3));
+                        std::thread::sleep(Duration::from_millis(3));
                     }
                 }
             })
@@ -338,7 +350,7 @@ fn all_views_and_the_log_are_at_one_point(db: &MySql<'_>) {
         for round in 0..3 {
             first += 1_000_000;
             let writers = Writers::start(server, db.name(), first);
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
             let (position, rows) =
                 block_on(async { Taker::new(&server.url_as(&user), db.name(), 4, 3000).await.all().await });
             let written = writers.stop();
@@ -405,4 +417,177 @@ fn gaps_and_skew(db: &MySql<'_>) {
     ));
     let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), 4, 2000).await.all().await });
     each_once(&rows, 2);
+}
+
+fn tables_of_every_kind(db: &MySql<'_>) {
+    let mariadb = db.version().is_mariadb();
+    let mut kinds = vec![
+        "(id int primary key, n int) engine = myisam",
+        "(id int primary key, n int) engine = memory",
+        "(id int, n int, primary key (id)) partition by hash (id) partitions 5",
+        "(id int primary key, v int generated always as (n + 1) virtual, s int generated always as (n + 2) stored, n int)",
+        "(id int primary key, n int) character set utf16",
+        "(`i``d` int primary key, `select` int, n int)",
+    ];
+    if mariadb {
+        kinds.push("(id int primary key, n int) engine = aria");
+        kinds.push("(id int primary key, n int) with system versioning");
+        kinds.push("(id int primary key, n int invisible)");
+    } else {
+        kinds.push("(id int, n int) engine = archive");
+        kinds.push("(id int, n int invisible, primary key (id))");
+        kinds.push("(n int)");
+    }
+    for (at, kind) in kinds.iter().enumerate() {
+        let gipk = if *kind == "(n int)" { "set sql_generate_invisible_primary_key = on; " } else { "" };
+        let id = if kind.contains("`i``d`") {
+            "`i``d`, "
+        } else if gipk.is_empty() {
+            "id, "
+        } else {
+            ""
+        };
+        let value = if id.is_empty() { "" } else { "n, " };
+        db.execute(&format!(
+            "{gipk}create table t{at} {kind}; insert into t{at} ({id}n) select {value}n from ({}) numbers",
+            numbers(ROWS)
+        ));
+        if kind.contains("versioning") {
+            // Old versions of rows are no rows.
+            db.execute(&format!(
+                "update t{at} set n = n + 1; delete from t{at} where id = 5; insert into t{at} (id, n) values (5, 1)"
+            ));
+        }
+    }
+    let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), 3, 2000).await.all().await });
+    each_once(&rows, kinds.len());
+    if !mariadb {
+        let hidden = rows[&format!("t{}", kinds.len() - 1)].keys().next().unwrap();
+        assert_eq!(hidden.matches("nt(").count(), 2, "the generated key comes too: {hidden}");
+    }
+}
+
+/// Whoever wants to alter a table waits for a chunk, not for the snapshot: here for none, as nobody reads.
+fn a_table_is_given_back_between_chunks(db: &MySql<'_>) {
+    db.execute(&format!(
+        "create table t (id int primary key, v varchar(1000)); insert into t select n, repeat('v', 900) from ({}) numbers",
+        numbers(20_000)
+    ));
+    block_on(async {
+        let taker = Taker::new(&db.url(), db.name(), 1, 20_000).await;
+        let (kept, tables) = (Kept::slow(Duration::from_millis(3)), taker.wanted().await);
+        let views = taker.views(&tables).await.unwrap();
+        let state = State::new();
+        let taken = taker.take(tables, views, &state, &kept);
+        let altered = async {
+            while kept.len() < 20 {
+                kept.more.notified().await;
+            }
+            let server = Private::get(db.version()).unwrap();
+            let name = db.name().to_owned();
+            let alter = move || server.sql(&name, "set lock_wait_timeout = 20; alter table t add index (v(10))");
+            tokio::task::spawn_blocking(alter).await.unwrap();
+            kept.len()
+        };
+        let (taken, after) = tokio::join!(taken, altered);
+        // InnoDB cannot use the new index under the old view, but it does not have to.
+        let rows: usize = kept.first(kept.len(), &mut State::new()).values().map(|rows| rows.len()).sum();
+        match taken {
+            Ok(_) => assert_eq!(rows, 20_000),
+            Err(error) => assert!(error.is_transient(), "{error:?}"),
+        }
+        assert!(after > 20, "the alteration did not meet a running snapshot");
+    });
+}
+
+fn a_killed_connection_is_transient(db: &MySql<'_>) {
+    db.execute(&format!(
+        "create table t (id int primary key, v varchar(1000)); insert into t select n, repeat('v', 900) from ({}) numbers",
+        numbers(20_000)
+    ));
+    block_on(async {
+        let taker = Taker::new(&db.url(), db.name(), 2, 20_000).await;
+        let (kept, tables) = (Kept::slow(Duration::from_millis(15)), taker.wanted().await);
+        let views = taker.views(&tables).await.unwrap();
+        let killed = async {
+            while kept.len() < 5 {
+                kept.more.notified().await;
+            }
+            for id in db.connections(false) {
+                let server = Private::get(db.version()).unwrap();
+                let _ = server.try_sql(server.client("127.0.0.1", "root", ""), &format!("kill {id}"));
+            }
+        };
+        let state = State::new();
+        let (taken, ()) = tokio::join!(taker.take(tables, views, &state, &kept), killed);
+        let error = taken.expect_err("every connection was killed");
+        assert!(error.is_transient(), "{error:?}");
+        // What was stored by then is where it goes on.
+        let mut state = State::new();
+        let mut rows = kept.first(kept.len(), &mut state);
+        let (rest, tables) = (Kept::new(), taker.wanted().await);
+        let views = taker.views(&tables).await.unwrap();
+        taker.take(tables, views, &state.clone(), &rest).await.unwrap();
+        let second = rest.first(rest.len(), &mut state);
+        rows.get_mut("t").unwrap().extend(second["t"].clone());
+        assert_eq!(rows["t"].len(), 20_000);
+    });
+}
+
+/// A question that runs for long keeps FLUSH TABLES WITH READ LOCK from its end, and everybody who writes behind it.
+#[test]
+fn a_long_query_does_not_make_writers_wait_for_long() {
+    let Some(server) = Private::own(crate::support::mysql::Version::MySql97, &[]) else { return };
+    let db = server.database("long_query");
+    db.sql("create table t (id int primary key); insert into t values (1), (2)");
+    let (mut reader, mut writer) = (server.session(db.name()), server.session(db.name()));
+    reader.send("select sleep(30) from t");
+    std::thread::sleep(Duration::from_millis(300));
+    let stop = AtomicBool::new(false);
+    let (longest, way) = std::thread::scope(|scope| {
+        let write = || {
+            let mut longest = Duration::ZERO;
+            for id in 10.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let begun = std::time::Instant::now();
+                writer.sql(&format!("insert into t values ({id})"));
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        };
+        let writing = scope.spawn(write);
+        let begun = std::time::Instant::now();
+        let taken = block_on(async { Taker::new(&db.url(), db.name(), 3, 3000).await.all().await });
+        let way = (begun.elapsed(), taken.1["t"].len());
+        stop.store(true, Ordering::Relaxed);
+        (writing.join().unwrap(), way)
+    });
+    assert!(longest.as_secs() < 10, "a writer waited for {longest:?}");
+    assert!(way.0.as_secs() < 20 && way.1 >= 2, "{way:?}");
+}
+
+/// Rows of a prepared XA transaction are in the log before the point and not in the snapshot.
+#[test]
+fn prepared_transactions_are_waited_for() {
+    for version in [crate::support::mysql::Version::MySql97, crate::support::mysql::Version::MariaDb1011] {
+        let Some(server) = Private::own(version, &[]) else { continue };
+        let db = server.database("prepared");
+        db.sql("create table t (id int primary key)");
+        if !version.is_mariadb() {
+            db.sql(&format!("grant xa_recover_admin on *.* to {}", db.user()));
+        }
+        let mut session = server.session(db.name());
+        session.sql("xa start 'x'; insert into t values (1); xa end 'x'; xa prepare 'x'");
+        let committed = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(2));
+            session.sql("xa commit 'x'");
+        });
+        let begun = std::time::Instant::now();
+        let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), 2, 3000).await.all().await });
+        assert!(begun.elapsed().as_millis() > 1500, "{}: it was not waited for", version.name());
+        assert_eq!(rows["t"].len(), 1);
+        committed.join().unwrap();
+    }
 }
