@@ -11,4 +11,4 @@ mod writer;
 
 pub use budget::{Budget, Permit};
 pub use progress::{Count, Phase, Progress};
-pub use writer::{BatchWriter, Deliver, Draft, Outlet};
+pub use writer::{BatchWriter, Deliver, Draft, Outlet, Within};

@@ -64,6 +64,13 @@ const BATCH_COMMIT_BYTES: usize = 64 * 1024;
 /// A batch is at most this part of the budget, so that a small budget still holds several.
 const BUDGET_BATCHES: usize = 8;
 
+/// A place within a transaction; of no use behind its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Within {
+    sent: u64,
+    fill: Fill,
+}
+
 pub struct BatchWriter {
     outlet: Outlet,
     origin: Origin,
@@ -75,6 +82,8 @@ pub struct BatchWriter {
     position: Option<Position>,
     /// A transaction ended, and its position is to be made when the batch is sent.
     position_due: bool,
+    /// Batches sent so far.
+    sent: u64,
     /// State that becomes true at the next position.
     staged: Vec<StateEntry>,
     /// State that becomes true with this batch.
@@ -93,6 +102,7 @@ impl BatchWriter {
             opened_at: None,
             position: None,
             position_due: false,
+            sent: 0,
             staged: Vec::new(),
             progress: Vec::new(),
             max_bytes,
@@ -163,6 +173,21 @@ impl BatchWriter {
             }
             None => false,
         }
+    }
+
+    /// Where the open transaction has come to, for [`Self::retract_to`].
+    pub fn within(&self) -> Within {
+        Within { sent: self.sent, fill: self.builder.fill() }
+    }
+
+    /// Takes back what the open transaction has added since. False, and nothing is taken back, where some of it may have
+    /// been sent.
+    pub fn retract_to(&mut self, within: Within) -> bool {
+        let here = within.sent == self.sent;
+        if here {
+            self.builder.cut(within.fill);
+        }
+        here
     }
 
     pub fn in_transaction(&self) -> bool {
@@ -251,6 +276,7 @@ impl BatchWriter {
                 }
             }
         }
+        self.sent += 1;
         let builder = std::mem::replace(&mut self.builder, next);
         self.outlet.deliver.deliver(Draft { origin: self.origin, mark, builder, permit })
     }
@@ -322,6 +348,32 @@ mod tests {
         let commits: Vec<String> = batches[0].records().map(|record| record.txn.commit.to_string()).collect();
         assert_eq!(commits, ["0/A", "0/A", "0/A", "0/1E", "0/1E"]);
         assert!(batches[0].mark.position.is_none(), "it ends inside a transaction");
+    }
+
+    #[tokio::test]
+    async fn a_part_is_taken_back_unless_it_was_sent() {
+        let (mut writer, kept) = writer();
+        let message = |writer: &mut BatchWriter, ordinal| {
+            let start = writer.batch().cells_start();
+            writer.batch().cells_mut().extend([crate::record::Cell::at(0, 0); 2]);
+            writer.batch().message(start, true, ordinal);
+        };
+        begin(&mut writer, 10);
+        let savepoint = writer.within();
+        writer.batch().frame(bytes::Bytes::new());
+        message(&mut writer, 2);
+        assert!(writer.batch().wants_frame());
+        writer.batch().frame(bytes::Bytes::new());
+        assert!(writer.retract_to(savepoint));
+        // As many as were taken back: they point into a frame of their own all the same.
+        message(&mut writer, 3);
+        assert!(writer.batch().wants_frame());
+        writer.batch().frame(bytes::Bytes::new());
+        assert!(!writer.batch().wants_frame());
+        send(&mut writer).await;
+        assert!(!writer.retract_to(savepoint), "it is out");
+        let batches = kept.batches.lock().unwrap();
+        assert_eq!(batches[0].records().map(|record| record.ordinal).collect::<Vec<_>>(), [0, 1, 3]);
     }
 
     #[tokio::test]

@@ -333,7 +333,9 @@ impl Pipeline {
                 Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
                 Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
                 Ok(StreamEnd::Retracted) => {
-                    self.anew = Some("a transaction that was delivered in part never ended in the server's log");
+                    self.anew = Some(
+                        "a transaction that was delivered in part never ended in the server's log, or was rolled back",
+                    );
                     return Ok(Outcome::Stopped);
                 }
                 Err(error) if error.is_transient() => error,

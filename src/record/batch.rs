@@ -377,6 +377,10 @@ impl BatchBuilder {
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }
+    /// Whether there are records whose frame is still to come.
+    pub fn wants_frame(&self) -> bool {
+        self.heads.last().is_some_and(|head| head.frame as usize == self.frames.len())
+    }
     /// What the batch will hold in memory; bytes of a frame not yet handed over do not count.
     pub fn bytes(&self) -> usize {
         BATCH_OVERHEAD_BYTES

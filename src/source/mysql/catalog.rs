@@ -306,12 +306,13 @@ struct Index {
 
 impl Details {
     fn json_check(&mut self, row: &TextRow) {
-        let column = text(row, 2);
-        // As the server prints it, and a constraint of a column is called as the column.
-        let clause = format!("json_valid(`{}`)", column.replace('`', "``"));
-        if text(row, 3).eq_ignore_ascii_case(&clause) {
+        // As the server prints it. The check has the column's name as it was when the check was made.
+        let clause = text(row, 3).to_ascii_lowercase();
+        let of =
+            clause.starts_with("json_valid(`").then(|| text(row, 3).get("json_valid(`".len()..)?.strip_suffix("`)"));
+        if let Some(column) = of.flatten() {
             let (database, table) = name(row);
-            self.json_checks.insert((database, table, column.to_owned()));
+            self.json_checks.insert((database, table, column.replace("``", "`")));
         }
     }
 
@@ -386,8 +387,13 @@ impl Parts {
             self.columns.push(hidden("row_start".to_owned(), "timestamp(6)", false));
             self.columns.push(hidden("row_end".to_owned(), "timestamp(6)", false));
         }
-        for number in 1..=self.indexes.iter().filter(|index| hashed(index)).count() {
-            self.columns.push(hidden(format!("DB_ROW_HASH_{number}"), "bigint(21) unsigned", true));
+        let nullable = |name: &Option<String>| {
+            self.columns.iter().any(|column| name.as_deref() == Some(&*column.name) && column.nullable)
+        };
+        let hashes: Vec<bool> =
+            self.indexes.iter().filter(|index| hashed(index)).map(|index| index.columns.iter().any(nullable)).collect();
+        for (at, nullable) in hashes.into_iter().enumerate() {
+            self.columns.push(hidden(format!("DB_ROW_HASH_{}", at + 1), "bigint(21) unsigned", nullable));
         }
         // PRIMARY first, whatever order the rest stands in.
         self.indexes.sort_by_key(|index| index.name != "PRIMARY");

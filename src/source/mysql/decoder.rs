@@ -20,23 +20,25 @@
 //!          GTID prepared_xa, …, XA_PREPARE; later GTID completed_xa, QUERY "XA COMMIT …" or "XA ROLLBACK …"
 //! ```
 
+mod replay;
+mod rows;
+mod statements;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::place::Place;
-use super::relation::{Effect, Relations, Target};
-use super::transaction::{Group, Savepoint};
-use super::xa::{self, Keep, Kept, Xa, XidKey};
+use super::relation::{Relations, Target};
+use super::transaction::Group;
+use super::xa::{Keep, Kept, Xa, XidKey};
 use crate::error::{Error, Result};
 use crate::flow::BatchWriter;
 use crate::record::gtid::{Gtid, GtidSet, MariaDbGtid, MySqlGtid, Sid};
-use crate::record::{BinlogPosition, Cell, Origin, Position, Seen, Txn, file_number};
+use crate::record::{BinlogPosition, Position, Seen, Txn, file_number};
 use crate::wire::WireError;
-use crate::wire::mysql::event::{
-    Body, Checksum, DUMMY_TABLE_ID, Event, EventType, Flavor, Format, Header, MariaGtid, Query, Rows, RowsKind,
-};
+use crate::wire::mysql::event::{Body, Checksum, Event, EventType, Flavor, Format, Header, MariaGtid, RowsKind};
 
 /// What an event asks of the loop around the decoder.
 #[derive(Debug)]
@@ -61,16 +63,23 @@ pub struct Start {
     /// Stands for the server that is streamed from: [`BinlogPosition::server`].
     pub server: u64,
     pub until: Option<Arc<BinlogPosition>>,
-    /// A transaction that an earlier stream found never to have ended: its file and where it begins.
-    pub void: Option<Void>,
+    /// What earlier streams found to be no part of what happened.
+    pub voids: Vec<Void>,
 }
 
-/// A transaction that never ended.
+/// Rows in the log that do not count: of a transaction that never ended or was rolled back, or what a transaction has
+/// rolled back to a savepoint. Known when their end is read; what was sent of them by then is taken back by beginning anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Void {
     pub file: Arc<str>,
+    /// Where the transaction, or the savepoint's event, begins.
     pub start: u64,
+    /// Where what takes it back begins.
+    pub end: u64,
 }
+
+/// Voids that are remembered: each costs a new beginning, after which the older ones are behind what is stored.
+const VOIDS_MAX: usize = 256;
 
 pub struct Decoder {
     pub writer: BatchWriter,
@@ -85,7 +94,7 @@ pub struct Decoder {
     executed: Option<Arc<GtidSet>>,
     until: Option<Arc<BinlogPosition>>,
     group: Option<Group>,
-    pub void: Option<Void>,
+    pub voids: Vec<Void>,
     /// Inside a payload, whose end is to be verified first: how its transaction ends.
     payload: Option<Option<Ending>>,
     /// The transaction whose kept rows are coming.
@@ -114,7 +123,7 @@ enum Ending {
 
 impl Decoder {
     pub fn new(writer: BatchWriter, relations: Relations, xa: Xa, start: Start) -> Self {
-        let Start { flavor, from, server, until, void } = start;
+        let Start { flavor, from, server, until, voids } = start;
         let same_server = from.server == server || from.server == 0;
         let executed = match &from.seen {
             Seen::Executed(set) => Some(set.clone()),
@@ -143,7 +152,7 @@ impl Decoder {
             executed,
             until,
             group: None,
-            void,
+            voids,
             payload: None,
             replaying: None,
             anew: BTreeSet::new(),
@@ -259,7 +268,7 @@ impl Decoder {
     /// As [`Decoder::apart`], for a kept event.
     pub fn replay_apart(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
-        self.event_apart(&event, 0, out).map(drop)
+        self.event_apart(&event, REPLAYED, out).map(drop)
     }
 
     fn event_apart(&mut self, event: &Event<'_>, start: u64, out: &mut Vec<u8>) -> Result<Step> {
@@ -273,7 +282,7 @@ impl Decoder {
             Body::Rows(rows) => {
                 out.clear();
                 out.extend_from_slice(event.bytes());
-                self.rows(event, &rows, 0, Some(out))?;
+                self.rows(event, &rows, 0, start, Some(out))?;
                 Ok(Step::Next)
             }
             _ => Err(Error::bug("an event was taken apart that stands for itself")),
@@ -317,7 +326,7 @@ impl Decoder {
         }
         match body {
             Body::Rows(rows) => {
-                self.rows(event, &rows, base, None)?;
+                self.rows(event, &rows, base, start, None)?;
                 Ok(Step::Next)
             }
             Body::TableMap(map) => {
@@ -460,9 +469,22 @@ impl Decoder {
     }
 
     fn begin(&mut self, mut group: Group) {
-        let void = self.void.as_ref();
-        group.void = void.is_some_and(|void| void.start == group.start && void.file == self.place.file);
+        group.void = self.voids.iter().any(|void| void.start == group.start && void.file == self.place.file);
         self.group = Some(group);
+    }
+
+    fn remember(&mut self, void: Void) {
+        if self.voids.len() == VOIDS_MAX {
+            self.voids.remove(0);
+        }
+        self.voids.push(void);
+    }
+
+    /// Whether rows of an event that begins there do not count.
+    #[inline]
+    fn is_void(&self, start: u64) -> bool {
+        let within = |void: &Void| void.start <= start && start < void.end && void.file == self.place.file;
+        !self.voids.is_empty() && self.voids.iter().any(within)
     }
 
     fn nothing_open(&self) -> Result<()> {
@@ -491,253 +513,6 @@ impl Decoder {
         }
         self.begin(group);
         Ok(Step::Next)
-    }
-
-    fn query(&mut self, query: &Query<'_>, header: &Header, start: u64) -> Result<Step> {
-        let statement = query.statement.trim_ascii();
-        if self.group.is_none() {
-            // A server without GTID events, of before 5.7.
-            let mut group = Group::new(&self.place, start, self.place.transaction_number(start));
-            group.commit_unix_micros = Some(i64::from(header.unix_s) * 1_000_000);
-            self.begin(group);
-        }
-        let Some(group) = &mut self.group else { return Err(Error::bug("no transaction was begun")) };
-        match statement {
-            b"BEGIN" => {
-                group.open = true;
-                return Ok(Step::Next);
-            }
-            b"COMMIT" => return self.ends(Ending::Commit),
-            b"ROLLBACK" => return self.ends(Ending::Rollback),
-            _ => {}
-        }
-        let mut words = statement.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let mut word = || words.next().unwrap_or_default().to_ascii_uppercase();
-        match (&word()[..], &word()[..]) {
-            (b"XA", b"START" | b"BEGIN") => {
-                group.open = true;
-                group.keep = Some(Keep::default());
-                Ok(Step::Next)
-            }
-            (b"XA", b"END") => Ok(Step::Next),
-            // MariaDB says so in its XA_PREPARE event too.
-            (b"XA", b"PREPARE") => Ok(Step::Next),
-            (b"XA", b"COMMIT") => self.xa_commit(statement),
-            (b"XA", b"ROLLBACK") => {
-                let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
-                if let Some(entry) = self.xa.forget(&xid) {
-                    self.writer.stage(entry);
-                }
-                self.ends(Ending::Commit)
-            }
-            (b"SAVEPOINT", _) => {
-                let name = statement[b"SAVEPOINT".len()..].trim_ascii().into();
-                group.savepoints.retain(|savepoint| savepoint.name != name);
-                group.savepoints.push(Savepoint { name, ordinal: group.ordinal });
-                Ok(Step::Next)
-            }
-            (b"RELEASE", b"SAVEPOINT") => Ok(Step::Next),
-            (b"ROLLBACK", b"TO") => {
-                let name = statement.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-                let nothing_since = group
-                    .savepoints
-                    .iter()
-                    .any(|savepoint| *savepoint.name == *name && savepoint.ordinal == group.ordinal);
-                match nothing_since {
-                    true => Ok(Step::Next),
-                    // A server in row format cuts its cache instead.
-                    false => Err(Error::data(format!(
-                        "at {} rows are rolled back to a savepoint behind their events",
-                        self.here()
-                    ))
-                    .remedy("report it with the server's version and the statements of the transaction")),
-                }
-            }
-            _ => self.statement(query),
-        }
-    }
-
-    /// DDL, and everything else that is logged as text.
-    fn statement(&mut self, query: &Query<'_>) -> Result<Step> {
-        let Some(group) = &self.group else { return Err(Error::bug("a statement outside a transaction")) };
-        if !group.postponed && !group.void {
-            let at = self.place.transaction_position(group.start, group.gtid.clone());
-            let done = self.relations.statement(query, &at);
-            let done = done.map_err(|error| error.context(format!("reading the statement before {}", self.here())))?;
-            if let Some(what) = done.statement_based {
-                return Err(self.statement_based(&what));
-            }
-            self.relations.take_entries().into_iter().for_each(|entry| self.writer.stage(entry));
-            for effect in done.effects {
-                self.effect(&effect, &done.text)?;
-            }
-        }
-        match &self.group {
-            Some(group) if !group.open => self.ends(Ending::Commit),
-            _ => Ok(Step::Next),
-        }
-    }
-
-    fn effect(&mut self, effect: &Effect, text: &str) -> Result<()> {
-        self.announce();
-        let Some(group) = &mut self.group else { return Err(Error::bug("a change outside a transaction")) };
-        let batch = self.writer.batch();
-        self.counts.events += 1;
-        match effect {
-            Effect::Changed { previous, schema } => {
-                let index = batch.table(schema);
-                batch.schema_change(index, previous.clone(), Some(text), group.ordinal + 1);
-            }
-            Effect::Truncated(schema) => {
-                group.ordinal += 1;
-                let index = batch.table(schema);
-                batch.truncate(index, false, true, group.ordinal);
-            }
-        }
-        Ok(())
-    }
-
-    fn xa_commit(&mut self, statement: &[u8]) -> Result<Step> {
-        let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
-        let Some((kept, entry)) = self.xa.take(&xid) else {
-            // Prepared before the stream began, where a snapshot or the operator put it.
-            tracing::warn!(%xid, at = self.here(), "XA COMMIT of a transaction that was prepared before the stream began");
-            return self.ends(Ending::Commit);
-        };
-        self.writer.stage(entry);
-        self.replay_begins(kept)
-    }
-
-    fn replay_begins(&mut self, kept: Kept) -> Result<Step> {
-        let events = kept.events.clone();
-        self.relations.unmap();
-        self.replaying = Some(kept);
-        Ok(Step::Kept(events))
-    }
-
-    /// One event of a prepared transaction that is committed now; it stands at `base` of its frame.
-    pub fn replay(&mut self, bytes: &[u8], base: usize) -> Result<Step> {
-        let event = Event::plain(bytes).map_err(|error| self.malformed(error))?;
-        let body = event.parse(&self.format).map_err(|error| self.malformed(error))?;
-        if is_apart(&body) {
-            return Ok(Step::Apart);
-        }
-        match body {
-            Body::TableMap(map) => {
-                let Some(kept) = &self.replaying else { return Err(Error::bug("nothing is being replayed")) };
-                self.relations.map_kept(&map, kept.table(&map))?;
-            }
-            Body::Rows(rows) => self.rows(&event, &rows, base, None)?,
-            Body::Skippable => {
-                let (Some(group), Some(rows)) = (&mut self.group, xa::skipped(&event)) else {
-                    return Err(Error::bug("rows to skip are not what was kept"));
-                };
-                group.ordinal += rows;
-            }
-            _ => {
-                return Err(Error::data("a prepared transaction was stored with what is no row").remedy(
-                    "the state directory was written by another version or is damaged: `walbrook offsets reset`",
-                ));
-            }
-        }
-        Ok(Step::Next)
-    }
-
-    /// All kept events have been replayed.
-    pub fn replayed(&mut self) -> Result<Step> {
-        self.replaying = None;
-        self.ended(Ending::Commit)
-    }
-
-    #[inline]
-    fn rows(&mut self, event: &Event<'_>, rows: &Rows<'_>, base: usize, mut apart: Option<&mut Vec<u8>>) -> Result<()> {
-        let Some(group) = &mut self.group else { return Err(self.misplaced("rows")) };
-        if group.void {
-            return Ok(());
-        }
-        if rows.table_id == DUMMY_TABLE_ID {
-            self.relations.unmap();
-            return Ok(());
-        }
-        let Some(target) = self.relations.target(rows.table_id) else {
-            return Err(self.misplaced("rows of a table that no TABLE_MAP of the statement names"));
-        };
-        let before = group.ordinal;
-        match &*target {
-            Target::Wanted(_) if group.keep.is_some() => {
-                if let Some(keep) = &mut group.keep {
-                    keep.event(event, &self.xa)?;
-                }
-            }
-            Target::Wanted(plan) => {
-                if !group.begun {
-                    self.announce();
-                }
-                let Some(group) = &mut self.group else { return Err(Error::bug("rows outside a transaction")) };
-                let catching_up = self.writer.origin() == Origin::CatchUp;
-                let batch = self.writer.batch();
-                let index = batch.table(&plan.schema);
-                let width = plan.schema.columns.len();
-                let whole_before = rows.before.is_none_or(|columns| columns.is_full());
-                let whole_after = rows.after.is_none_or(|columns| columns.is_full());
-                let mut scan =
-                    rows.scan(&plan.rows, base).map_err(|error| wrong_row(error, &plan.schema, &self.place))?;
-                loop {
-                    let start = batch.cells_start();
-                    let more = scan.next(batch.cells_mut());
-                    if !more.map_err(|error| wrong_row(error, &plan.schema, &self.place))? {
-                        break;
-                    }
-                    group.ordinal += 1;
-                    match rows.kind {
-                        RowsKind::Write => batch.insert(index, start, group.ordinal),
-                        RowsKind::Delete => batch.delete(index, start, !whole_before, group.ordinal),
-                        RowsKind::Update | RowsKind::PartialUpdate => {
-                            if !whole_after {
-                                let cells = &batch.cells_mut()[start..];
-                                let moved = |at: &u16| !cells[usize::from(*at)].is_unchanged();
-                                if catching_up && plan.schema.key.iter().any(moved) {
-                                    self.anew.insert((plan.schema.database.clone(), plan.schema.name.clone()));
-                                }
-                                complete_key(&mut batch.cells_mut()[start..], &plan.schema.key, width);
-                            }
-                            if let Some(frame) = apart.as_deref_mut().filter(|_| scan.has_differences()) {
-                                let cells = &mut batch.cells_mut()[start..];
-                                let at =
-                                    || format!("reading the event before {}:{}", self.place.file, self.place.offset);
-                                plan.differences(&scan, cells, frame).map_err(|error| error.context(at()))?;
-                            }
-                            batch.update(index, start, Some(!whole_before), group.ordinal);
-                        }
-                    }
-                }
-            }
-            Target::Unwanted(Some(plan)) => {
-                // Read over, because each row takes an ordinal.
-                let mut none = Vec::new();
-                let counted = rows.scan(plan, 0).and_then(|mut scan| {
-                    while scan.next(&mut none)? {
-                        group.ordinal += 1;
-                    }
-                    Ok(())
-                });
-                counted.map_err(|error| self.malformed(error))?;
-            }
-            // Its columns cannot be told apart: one ordinal for all its rows, as on every replay.
-            Target::Unwanted(None) => group.ordinal += 1,
-        }
-        if let Some(group) = &mut self.group {
-            self.counts.events += group.ordinal - before;
-            if let Some(keep) = group.keep.as_mut().filter(|_| group.ordinal > before) {
-                // Its rows come later, and these among them.
-                keep.skip(group.ordinal - before);
-                group.ordinal = before;
-            }
-        }
-        if rows.flags.statement_end() {
-            self.relations.unmap();
-        }
-        Ok(())
     }
 
     /// Writes the transaction's begin, if that was not done.
@@ -770,6 +545,9 @@ impl Decoder {
             Ending::Commit => {}
             Ending::Rollback => {
                 if !self.take_back() {
+                    if let Some(group) = self.group.take() {
+                        self.remember(Void { file: group.file, start: group.start, end: self.place.offset });
+                    }
                     return Ok(Step::Retracted);
                 }
             }
@@ -812,7 +590,8 @@ impl Decoder {
         if whole {
             return Step::Next;
         }
-        self.void = Some(Void { file, start });
+        // Nothing else is behind it in this file.
+        self.remember(Void { file, start, end: u64::MAX });
         Step::Retracted
     }
 
@@ -860,6 +639,9 @@ impl Decoder {
     }
 }
 
+/// Where kept events begin: behind everything that does not count.
+const REPLAYED: u64 = u64::MAX;
+
 /// Whether an event's rows do not stand in it as cells.
 fn is_apart(body: &Body<'_>) -> bool {
     match body {
@@ -869,17 +651,5 @@ fn is_apart(body: &Body<'_>) -> bool {
     }
 }
 
-fn wrong_row(error: WireError, schema: &crate::record::TableSchema, place: &Place) -> Error {
-    Error::data(format!("reading rows of {schema} in the event that ends at {}:{}", place.file, place.offset))
-        .because(error)
-}
-
-/// A new row without its whole image has its key where the old one has it.
-fn complete_key(cells: &mut [Cell], key: &[u16], width: usize) {
-    for &column in key {
-        let column = usize::from(column);
-        if cells[column].is_unchanged() && cells[width + column] != Cell::MISSING {
-            cells[column] = cells[width + column];
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

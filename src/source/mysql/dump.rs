@@ -133,6 +133,11 @@ impl Dump {
         self.connection_id
     }
 
+    /// Bytes read so far: while they grow the server is there, however long its event.
+    pub fn received_bytes(&self) -> u64 {
+        self.transport.received_bytes()
+    }
+
     /// Whether the server wants its events acknowledged.
     pub fn is_semi_sync(&self) -> bool {
         self.semi_sync

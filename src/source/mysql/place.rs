@@ -30,10 +30,10 @@ impl Place {
     /// Where an event begins; the place moves to its end. An event that is not in the file begins where the place is.
     #[inline]
     pub fn pass(&mut self, header: &Header) -> u64 {
-        let in_file = !header.flags.artificial()
-            && !matches!(header.kind, EventType::HEARTBEAT | EventType::HEARTBEAT_V2)
-            // Sent again at the start of a dump that begins in the middle of its file.
-            && !(header.kind == EventType::FORMAT_DESCRIPTION && header.next_position == 0);
+        let heartbeat = matches!(header.kind, EventType::HEARTBEAT | EventType::HEARTBEAT_V2);
+        // Sent again at the start of a dump that begins in the middle of its file.
+        let again = header.kind == EventType::FORMAT_DESCRIPTION && header.next_position == 0;
+        let in_file = !(header.flags.artificial() || heartbeat || again);
         if !in_file {
             return self.offset;
         }

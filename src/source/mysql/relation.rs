@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::catalog::{Catalog, SYSTEM_DATABASES};
 use super::schema::{self, ColumnDef, Definition, History, Host, Statement, TableDef, TableName};
 use super::statement::{RowsOf, rows_of};
+use super::stopped::{self, Stopped};
 use super::types;
 use crate::error::{Class, Context, Error, Result};
 use crate::record::{BinlogPosition, Cell, Column, Identity, StateEntry, TableSchema};
@@ -139,13 +140,9 @@ impl Relations {
     /// Config: what is stored cannot be read.
     pub fn restore(selection: Selection, host: Host, state: &State, from: &BinlogPosition) -> Result<Self> {
         let mut relations = Self::with(selection, History::load(host, state, from)?);
-        for (key, value) in state.range(STOPPED_PREFIX.as_bytes().to_vec()..) {
-            let Some(name) = key.strip_prefix(STOPPED_PREFIX.as_bytes()) else { break };
-            let doing = || format!("reading the stored state {}", key.escape_ascii());
-            let (name, why) = (std::str::from_utf8(name).config(doing)?, std::str::from_utf8(value).config(doing)?);
-            let (database, name) = name.split_once('\0').unwrap_or((name, ""));
-            tracing::error!(table = %format_args!("{database}.{name}"), why, "a table that goes no further");
-            relations.stopped.insert((database.into(), name.into()), why.into());
+        for Stopped { database, table, why } in stopped::tables(state) {
+            tracing::error!(table = %format_args!("{database}.{table}"), why, "a table that goes no further");
+            relations.stopped.insert((database.into(), table.into()), why.into());
         }
         Ok(relations)
     }
@@ -364,7 +361,7 @@ impl Relations {
             "the table's rows in the log do not fit what is known of it: none of it is delivered from here on; everything \
              else goes on"
         );
-        let key = stopped_key(&name);
+        let key = stopped::key(map.database, map.table);
         self.entries.push(StateEntry { key, value: Some(format!("{why:?}").into_bytes()) });
         self.stopped.insert(name, format!("{why:?}").into());
     }
@@ -549,14 +546,6 @@ pub fn schema_of(
         key: table.key.iter().map(place).collect(),
         identity: Identity::Full,
     })
-}
-
-/// The start of every key of a table that goes no further.
-const STOPPED_PREFIX: &str = "stopped/";
-
-fn stopped_key((database, name): &Name) -> Vec<u8> {
-    // A dot may be part of a name, a zero byte may not.
-    format!("{STOPPED_PREFIX}{database}\0{name}").into_bytes()
 }
 
 /// Whether a table that is not known looks like what MariaDB keeps a sequence in: eight columns of these types.

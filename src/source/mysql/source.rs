@@ -48,7 +48,7 @@ pub struct MySqlSource {
     replica: Option<Replica>,
     prepared: Option<Prepared>,
     /// A transaction that never ended in the log.
-    void: Option<Void>,
+    voids: Vec<Void>,
     /// The server's number of the connection that reads its log: its thread would wait for the next change to notice that
     /// nobody listens.
     dumping: Option<u32>,
@@ -97,7 +97,7 @@ impl MySqlSource {
     /// Config: the URL cannot be read.
     pub fn new(settings: Settings) -> Result<Self> {
         let info = ConnInfo::from_process(settings.url.expose_secret())?;
-        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, void: None, dumping: None })
+        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, voids: Vec::new(), dumping: None })
     }
 
     /// A connection that answers, and what its server is.
@@ -261,7 +261,7 @@ impl MySqlSource {
                 (Relations::restore(selection.clone(), host.clone(), state, from)?, Xa::restore(state, limit_bytes)?)
             }
         };
-        let start = Start { flavor, from: from.clone(), server, until: run.until, void: self.void.clone() };
+        let start = Start { flavor, from: from.clone(), server, until: run.until, voids: self.voids.clone() };
         let writer = BatchWriter::new(run.outlet.clone(), run.origin);
         let stream = Stream {
             dump: &mut dump,
@@ -271,11 +271,10 @@ impl MySqlSource {
             confirmed: run.confirmed,
             stop: run.stop,
             unacknowledged: VecDeque::new(),
+            wants_ack: false,
         };
         let (ended, mut decoder) = stream.run().await;
-        if let Some(void) = decoder.void.take() {
-            self.void = Some(void);
-        }
+        self.voids = std::mem::take(&mut decoder.voids);
         match ended {
             Ok(end) => {
                 dump.close().await;
@@ -345,7 +344,7 @@ impl Source for MySqlSource {
         let ours = position.server == tip.server || position.server == 0;
         let listed = ours && files.iter().any(|file| *file.name == *position.file);
         let file_created_unix_s = match listed && position.file_created_unix_s != 0 {
-            true => self.file_created(&position.file).await?,
+            true => self.file_created(&position.file).await.map_err(|error| stream::explained(error, &position))?,
             false => None,
         };
         let observed = Observed { kind: lineage.kind, system: lineage.system, tip, files, file_created_unix_s, gtids };

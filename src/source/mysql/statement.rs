@@ -56,6 +56,11 @@ pub fn rows_of(sql: &str) -> Option<RowsOf> {
 fn skip(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start();
+        // The end of one that is read.
+        if let Some(behind) = sql.strip_prefix("*/") {
+            sql = behind;
+            continue;
+        }
         let Some(comment) = sql.strip_prefix("/*") else { return sql };
         if let Some(executed) = comment.strip_prefix('!') {
             sql = executed.trim_start_matches(|c: char| c.is_ascii_digit());

@@ -62,6 +62,8 @@ pub struct Stream<'a> {
     pub stop: watch::Receiver<bool>,
     /// Where events end for which the server waits.
     pub unacknowledged: VecDeque<Position>,
+    /// The event that is being taken is one more of them.
+    pub wants_ack: bool,
 }
 
 /// What the events come out of.
@@ -146,6 +148,7 @@ impl Stream<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_read_bytes = 0;
         let mut heard = Instant::now();
+        let mut received_bytes = 0;
         let mut pace = Pace { since: Instant::now(), events: 0, busy: false };
         let mut stopping: Option<Instant> = None;
         let mut feed = Feed::Socket;
@@ -188,6 +191,11 @@ impl Stream<'_> {
                 biased;
                 _ = ticks.tick() => {
                     self.decoder.tell_position();
+                    // A long event is one read to us and may take the server many heartbeats.
+                    if received_bytes != self.dump.received_bytes() {
+                        received_bytes = self.dump.received_bytes();
+                        heard = Instant::now();
+                    }
                     let patience = self.heartbeat * SILENT_PERIODS;
                     if heard.elapsed() > patience {
                         return Err(Error::transient(format!(
@@ -243,12 +251,12 @@ impl Stream<'_> {
 
     /// Takes every complete event of the buffer, up to a full batch.
     fn scan_events(&mut self, feed: &mut Feed) -> Result<Scanned> {
-        let Stream { dump, decoder, unacknowledged, .. } = self;
-        let before = filled(decoder);
+        let Stream { dump, decoder, unacknowledged, wants_ack, .. } = self;
         let stopped = loop {
             match dump.next()? {
                 Next::Dry => break Stop::Dry,
                 Next::Long(long) => {
+                    *wants_ack = long.wants_ack;
                     let header = Header::parse(long.head);
                     break Stop::Long(header.data(|| format!("reading a long event at {}", decoder.here()))?);
                 }
@@ -256,10 +264,13 @@ impl Stream<'_> {
                     let (at, end) = (event.offset, event.offset + event.bytes.len());
                     // The fifth byte of an event is its type.
                     if event.bytes.get(4) == Some(&EventType::TRANSACTION_PAYLOAD.0) {
+                        *wants_ack = event.wants_ack;
                         break Stop::Packed(at..end);
                     }
                     let step = decoder.event(event.bytes, at)?;
-                    if event.wants_ack {
+                    if event.wants_ack && matches!(step, Step::Apart) {
+                        *wants_ack = true;
+                    } else if event.wants_ack {
                         unacknowledged.push_back(decoder.read_position());
                     }
                     match step {
@@ -275,7 +286,7 @@ impl Stream<'_> {
         };
         let frame = dump.take_frame();
         self.progress.stream_bytes.add(frame.len() as u64);
-        if filled(decoder) != before {
+        if decoder.writer.batch().wants_frame() {
             decoder.writer.batch().frame(if frame.len() < COPIED_FRAME_BYTES {
                 Bytes::copy_from_slice(&frame)
             } else {
@@ -311,10 +322,9 @@ impl Stream<'_> {
             *feed = Feed::Payload { reader, part: event, long: false };
             return Ok(Scanned::Again);
         }
-        let before = filled(decoder);
         let mut plain = Vec::new();
         let step = decoder.apart(&event, &mut plain)?;
-        if filled(decoder) != before {
+        if decoder.writer.batch().wants_frame() {
             decoder.writer.batch().frame(plain.into());
         }
         Ok(self.stepped(step, feed))
@@ -325,19 +335,21 @@ impl Stream<'_> {
         *feed = Feed::Socket;
         self.progress.stream_bytes.add(event.len() as u64);
         let decoder = &mut self.decoder;
-        let before = filled(decoder);
         let step = decoder.event(&event, 0)?;
         if matches!(step, Step::Apart) {
             return self.packed(event, feed);
         }
-        if filled(decoder) != before {
+        if decoder.writer.batch().wants_frame() {
             decoder.writer.batch().frame(event);
         }
         Ok(self.stepped(step, feed))
     }
 
-    /// What follows on a step outside a scan.
+    /// What follows on a step outside a scan, or at its end.
     fn stepped(&mut self, step: Step, feed: &mut Feed) -> Scanned {
+        if std::mem::take(&mut self.wants_ack) {
+            self.unacknowledged.push_back(self.decoder.read_position());
+        }
         match step {
             Step::Next | Step::Apart if self.decoder.writer.is_full(0) => Scanned::Full,
             Step::Next | Step::Apart => Scanned::Again,
@@ -356,7 +368,6 @@ impl Stream<'_> {
         let decoder = &mut self.decoder;
         let fed = reader.feed(part)?;
         let unpacked = reader.unpacked();
-        let before = filled(decoder);
         let (mut at, mut full, mut apart) = (0, false, 0);
         while !full && let Some(event) = whole_event(&unpacked[at..])? {
             match decoder.unpacked(event, at)? {
@@ -371,7 +382,7 @@ impl Stream<'_> {
             full = decoder.writer.is_full(at);
         }
         let rest = unpacked.len() - at;
-        if filled(decoder) == before {
+        if !decoder.writer.batch().wants_frame() {
             unpacked.advance(at);
         } else if at < COPIED_FRAME_BYTES {
             decoder.writer.batch().frame(Bytes::copy_from_slice(&unpacked[..at]));
@@ -414,7 +425,6 @@ impl Stream<'_> {
     fn scan_kept(&mut self, feed: &mut Feed) -> Result<Scanned> {
         let Feed::Kept(events) = feed else { return Err(Error::bug("no prepared transaction")) };
         let decoder = &mut self.decoder;
-        let before = filled(decoder);
         let (mut at, mut full, mut apart) = (0, false, 0);
         while !full && let Some(event) = whole_event(&events[at..])? {
             if matches!(decoder.replay(event, at)?, Step::Apart) {
@@ -425,7 +435,7 @@ impl Stream<'_> {
             full = decoder.writer.is_full(at);
         }
         let taken = events.split_to(at);
-        if filled(decoder) != before {
+        if decoder.writer.batch().wants_frame() {
             decoder.writer.batch().frame(taken);
         }
         if apart > 0 {
@@ -498,12 +508,6 @@ async fn read(dump: &mut Dump, feed: &Feed) -> Result<Read> {
         Feed::Payload { long: true, .. } => dump.event_part().await.map(Read::Part),
         Feed::Socket | Feed::Payload { .. } | Feed::Kept(_) => dump.fill().await.map(Read::Filled),
     }
-}
-
-/// How far the batch is filled: cells and records.
-fn filled(decoder: &mut Decoder) -> (usize, usize) {
-    let batch = decoder.writer.batch();
-    (batch.cells_start(), batch.len())
 }
 
 /// The event that stands first, of those behind one another; none where it is not whole.

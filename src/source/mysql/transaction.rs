@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::place::Place;
 use super::xa::Keep;
+use crate::flow::Within;
 use crate::record::gtid::Gtid;
 
 /// A transaction in the log: from its GTID event, or its BEGIN, to what ends it.
@@ -34,8 +35,15 @@ pub struct Group {
 
 /// Where a part of a transaction begins that may be taken back.
 pub struct Savepoint {
-    pub name: Box<[u8]>,
+    /// In lower case: names are compared so.
+    pub name: Box<str>,
+    /// Where its event begins.
+    pub start: u64,
     pub ordinal: u64,
+    /// None: nothing of the transaction was delivered by then.
+    pub within: Option<Within>,
+    /// Bytes that were kept by then.
+    pub kept: usize,
 }
 
 impl Group {

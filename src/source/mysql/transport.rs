@@ -52,6 +52,8 @@ pub(super) struct Transport {
     /// The number that the next packet must have; None within a dump, where acknowledgements count their own way.
     sequence: Option<u8>,
     long: Option<Long>,
+    /// All that was ever read.
+    received_bytes: u64,
 }
 
 /// A payload that is taken in parts or joined.
@@ -82,6 +84,7 @@ impl Transport {
             output: BytesMut::new(),
             sequence: Some(sequence),
             long: None,
+            received_bytes: 0,
         }
     }
 
@@ -112,6 +115,11 @@ impl Transport {
     #[inline]
     pub fn input(&self) -> &[u8] {
         &self.input
+    }
+
+    /// Bytes read so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// From now on packets count as they like.
@@ -168,8 +176,9 @@ impl Transport {
             return Err(Error::bug("a frame was not taken before the next read"));
         }
         self.make_room();
-        let read = self.stream.read_buf(&mut self.input).await;
-        count(read)
+        let read = count(self.stream.read_buf(&mut self.input).await)?;
+        self.received_bytes += read as u64;
+        Ok(read)
     }
 
     fn make_room(&mut self) {
@@ -223,7 +232,9 @@ impl Transport {
                 } else {
                     make_long_room(&mut long.joined, 1, expected_bytes);
                     let read = (&mut self.stream).take(long.left_bytes as u64).read_buf(&mut long.joined).await;
-                    long.left_bytes -= count(read)?;
+                    let read = count(read)?;
+                    long.left_bytes -= read;
+                    self.received_bytes += read as u64;
                 }
             } else if !self.next_of_long().await? {
                 let long = self.long.take();

@@ -119,6 +119,16 @@ impl Keep {
         xa.within_limit(self.events.len())
     }
 
+    /// Bytes of events so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Forgets the events behind so many bytes of them.
+    pub fn back_to(&mut self, bytes: usize) {
+        self.events.truncate(bytes);
+    }
+
     /// A wanted table, as it is defined now.
     pub fn table(&mut self, definition: Arc<Definition>) {
         if !self.tables.iter().any(|known| Arc::ptr_eq(known, &definition)) {

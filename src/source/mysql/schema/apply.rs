@@ -25,6 +25,8 @@ struct Work<'a> {
     system_versioned: bool,
     /// A column is named as the row's start.
     names_row_start: bool,
+    /// Of MariaDB, by name, first and last column.
+    periods: Vec<(String, String, String)>,
 }
 
 #[derive(Clone)]
@@ -35,6 +37,10 @@ struct Key {
     partial: bool,
     /// MariaDB keeps it by a hidden column with a hash.
     hashed: bool,
+    /// Of nothing but expressions, which a definition does not have.
+    expression: bool,
+    /// A column may be NULL: as it was when the server came to this key, before a PRIMARY KEY behind it forbade that.
+    nullable: bool,
 }
 
 const PRIMARY: &str = "PRIMARY";
@@ -63,6 +69,7 @@ pub(super) fn create(
         engine: engine_name(options.engine.as_deref().unwrap_or("InnoDB")).to_owned(),
         system_versioned: options.system_versioning || columns.iter().any(|column| column.system_versioning),
         names_row_start: columns.iter().any(|column| column.row_time.is_some()),
+        periods: options.periods.clone(),
     };
     for spec in columns {
         let column = setting.column(spec, &work.collation)?;
@@ -71,7 +78,7 @@ pub(super) fn create(
         }
         work.columns.push(column);
     }
-    // PRIMARY KEY changes columns that the naming of others does not depend on.
+    work.periods_are_not_null();
     for key in keys {
         work.add_key(key)?;
     }
@@ -94,6 +101,7 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
                     work.engine = engine_name(engine).to_owned();
                 }
                 work.system_versioned |= options.system_versioning;
+                work.periods.extend(options.periods.iter().cloned());
             }
             Action::Convert(charset) => work.convert(charset)?,
             Action::DropVersioning => (work.system_versioned, work.names_row_start) = (false, false),
@@ -102,6 +110,9 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
     }
     work.drop_keys(actions);
     work.change_columns(actions)?;
+    work.periods_are_not_null();
+    let nullable: Vec<bool> = work.keys.iter().map(|key| work.may_be_null(&key.columns)).collect();
+    work.keys.iter_mut().zip(nullable).for_each(|(key, nullable)| key.nullable = nullable);
     for action in actions {
         match action {
             Action::AddKey(key) => work.add_key(key)?,
@@ -140,6 +151,8 @@ impl<'a> Work<'a> {
                 .collect(),
             partial: index.partial,
             hashed: index.partial && hashes > 0,
+            expression: index.columns.is_empty(),
+            nullable: false,
         });
         let row_start = old.columns.iter().any(|column| column.hidden && !column.name.starts_with(HASH_COLUMN));
         Ok(Work {
@@ -150,11 +163,21 @@ impl<'a> Work<'a> {
             engine: old.engine.to_string(),
             system_versioned: old.system_versioned,
             names_row_start: old.system_versioned && !row_start,
+            periods: Vec::new(),
         })
     }
 
     fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| same_name(&column.name, name))
+    }
+
+    fn periods_are_not_null(&mut self) {
+        let periods = &self.periods;
+        for column in &mut self.columns {
+            let bounds =
+                |(_, start, end): &(String, String, String)| [start, end].iter().any(|b| same_name(b, &column.name));
+            column.nullable &= !periods.iter().any(bounds);
+        }
     }
 
     fn convert(&mut self, charset: &Charset) -> Result<(), String> {
@@ -198,11 +221,9 @@ impl<'a> Work<'a> {
             };
             match actions.iter().find(about) {
                 Some(Action::DropColumn(_)) => dropped.push(column.name.to_string()),
-                Some(Action::Change { column: spec, place, .. }) => {
+                Some(Action::Change { column: spec, .. }) => {
                     renamed.push((column.name.to_string(), spec.name.clone()));
-                    if *place == Place::Last {
-                        kept.push(self.changed(spec, column)?);
-                    }
+                    kept.push(self.changed(spec, column)?);
                 }
                 Some(Action::RenameColumn { new, .. }) => {
                     renamed.push((column.name.to_string(), new.clone()));
@@ -223,8 +244,9 @@ impl<'a> Work<'a> {
                     placed.push((self.setting.column(column, &self.collation)?, place));
                 }
                 Action::Change { old, column, place } => match there(old) {
-                    Some(before) if *place != Place::Last => placed.push((self.changed(column, before)?, place)),
-                    Some(_) => {}
+                    Some(_) if *place == Place::Last => {}
+                    // It is moved when its turn comes, and others may be put behind it before.
+                    Some(before) => placed.push((self.changed(column, before)?, place)),
                     // IF EXISTS, of MariaDB.
                     None if self.setting.mariadb => {}
                     None => return Err(unknown(old)),
@@ -238,6 +260,7 @@ impl<'a> Work<'a> {
             }
         }
         for (column, place) in placed {
+            kept.retain(|other| *other != column);
             let at = match place {
                 Place::Last => kept.len(),
                 Place::First => 0,
@@ -262,7 +285,7 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        self.keys.retain(|key| !key.columns.is_empty());
+        self.keys.retain(|key| !key.columns.is_empty() || key.expression);
         Ok(())
     }
 
@@ -295,12 +318,20 @@ impl<'a> Work<'a> {
         let mut bytes = 0;
         let mut hashed = spec.hash && self.setting.mariadb && !self.engine.eq_ignore_ascii_case("MEMORY");
         let mut columns = Vec::with_capacity(spec.parts.len());
-        for KeyPart { column, prefix } in &spec.parts {
+        for KeyPart { column, prefix, overlaps } in &spec.parts {
             let Some(name) = column else {
                 partial = true;
                 columns.push(None);
                 continue;
             };
+            if let Some((_, start, end)) = self.periods.iter().find(|(period, ..)| *overlaps && same_name(period, name))
+            {
+                columns.extend([Some(end.clone()), Some(start.clone())]);
+                continue;
+            }
+            if *overlaps {
+                return Err(format!("the period {name:?} is not known"));
+            }
             let at = self.column(name).ok_or_else(|| unknown(name))?;
             let column = &mut self.columns[at];
             if spec.primary {
@@ -323,8 +354,14 @@ impl<'a> Work<'a> {
         }
         hashed |= self.setting.mariadb && bytes > KEY_MAX_BYTES;
         hashed &= !spec.primary;
-        self.keys.push(Key { name, columns, partial: partial || hashed, hashed });
+        let nullable = self.may_be_null(&columns);
+        self.keys.push(Key { name, columns, partial: partial || hashed, hashed, expression: false, nullable });
         Ok(())
+    }
+
+    fn may_be_null(&self, key: &[Option<String>]) -> bool {
+        let at = |name: &Option<String>| self.column(name.as_deref()?);
+        key.iter().filter_map(at).any(|at| self.columns[at].nullable)
     }
 
     /// The name that the server gives: the first column's, and a number where that is taken.
@@ -345,12 +382,12 @@ impl<'a> Work<'a> {
 
     fn into_def(mut self, database: &str, name: &str) -> Result<TableDef, String> {
         let columns = &self.columns;
-        let nullable = |key: &Key| {
-            let of =
-                |part: &Option<String>| columns.iter().find(|c| part.as_deref().is_some_and(|p| same_name(p, &c.name)));
-            key.columns.iter().filter_map(of).any(|column| column.nullable)
+        let hashes: Vec<bool> = {
+            let hashed = self.keys.iter().filter(|key| key.hashed);
+            hashed.map(|key| key.nullable).collect()
         };
-        self.keys.sort_by_key(|key| (nullable(key), key.name != PRIMARY, key.partial));
+        // By the hash's own column, which comes last.
+        self.keys.sort_by_key(|key| (key.hashed || key.nullable, key.name != PRIMARY, key.partial));
         let place = |part: &Option<String>| {
             let at =
                 columns.iter().position(|column| part.as_deref().is_some_and(|part| same_name(part, &column.name)));
@@ -369,8 +406,8 @@ impl<'a> Work<'a> {
             self.columns.push(hidden("row_start", "timestamp(6)", false));
             self.columns.push(hidden("row_end", "timestamp(6)", false));
         }
-        for number in 1..=self.keys.iter().filter(|key| key.hashed).count() {
-            self.columns.push(hidden(&format!("{HASH_COLUMN}{number}"), "bigint(21) unsigned", true));
+        for (at, nullable) in hashes.into_iter().enumerate() {
+            self.columns.push(hidden(&format!("{HASH_COLUMN}{}", at + 1), "bigint(21) unsigned", nullable));
         }
         if self.columns.len() > usize::from(u16::MAX) {
             return Err("it has more columns than a server allows".to_owned());

@@ -366,7 +366,7 @@ struct Applying<'a> {
 const ALTER_BEGUN: u8 = 2;
 const ALTER_GIVEN_UP: u8 = 8;
 /// MariaDB's `explicit_defaults_for_timestamp` among the flags of a statement, which is ON by default since 10.10.
-const EXPLICIT_TIMESTAMP: u32 = 1 << 12;
+const EXPLICIT_TIMESTAMP: u32 = 1 << 24;
 
 impl History {
     /// What a statement does; at most tables that it names, or those of a database that it drops, change. `at`: its
@@ -449,7 +449,8 @@ impl History {
                 let table = self.table(&name.database, &name.name).cloned();
                 applying.effects.push(Effect::Truncated { name, table });
             }
-            Ddl::CreateDatabase { name, replace, charset } => {
+            Ddl::CreateDatabase { name, if_not_exists: true, .. } if self.database_collation(&name).is_some() => {}
+            Ddl::CreateDatabase { name, replace, charset, .. } => {
                 if replace {
                     self.drop_database(&name, applying);
                 }

@@ -31,6 +31,8 @@ pub(super) struct Setting {
 
 /// MySQL stopped to print the width of integers.
 const NO_WIDTHS_SINCE: u32 = 8_00_19;
+/// MariaDB prints its own mark of an executable comment.
+const COMPRESSED_IS_MARIADBS_SINCE: u32 = 10_06_00;
 /// What a VARCHAR can hold; a longer one becomes a TEXT where the sql_mode is not strict.
 const VARCHAR_MAX_BYTES: u64 = 65_535;
 const TINY_MAX_BYTES: u64 = 255;
@@ -109,7 +111,8 @@ impl Setting {
             invisible: spec.invisible,
             hidden: false,
             auto_increment: spec.auto_increment,
-            json: written.json || spec.json_check,
+            // A check that is written takes the place of JSON's own.
+            json: spec.json_check.unwrap_or(written.json),
             column_type: Arc::new(column_type),
         })
     }
@@ -228,7 +231,11 @@ impl Setting {
         };
         let sign = if unsigned && kind.is_numeric() { " unsigned" } else { "" };
         let fill = if zerofill && kind.is_numeric() { " zerofill" } else { "" };
-        let compression = if compressed { " /*M!100301 COMPRESSED*/" } else { "" };
+        let compression = match compressed {
+            true if self.version < COMPRESSED_IS_MARIADBS_SINCE => " /*!100301 COMPRESSED*/",
+            true => " /*M!100301 COMPRESSED*/",
+            false => "",
+        };
         let text = format!("{name}{detail}{sign}{fill}{compression}");
         // MySQL says of an ENUM of bytes that it has no collation.
         let has_collation = kind.is_character() && (!binary || self.mariadb);
@@ -272,11 +279,14 @@ fn text_capacity(kind: Kind) -> Option<u64> {
 
 /// The smallest TEXT, or BLOB, that holds so many bytes.
 fn text_for(bytes: u64, blob: bool) -> Kind {
-    let kind = match bytes {
-        ..=TINY_MAX_BYTES => Kind::TinyText,
-        ..=VARCHAR_MAX_BYTES => Kind::Text,
-        ..=MEDIUM_MAX_BYTES => Kind::MediumText,
-        _ => Kind::LongText,
+    let kind = if bytes <= TINY_MAX_BYTES {
+        Kind::TinyText
+    } else if bytes <= VARCHAR_MAX_BYTES {
+        Kind::Text
+    } else if bytes <= MEDIUM_MAX_BYTES {
+        Kind::MediumText
+    } else {
+        Kind::LongText
     };
     if blob { as_bytes(kind) } else { kind }
 }

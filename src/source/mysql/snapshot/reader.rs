@@ -19,15 +19,25 @@ use super::key::{Key, Range};
 use super::table::{Job, KeyPlan};
 use crate::error::{Error, Result};
 use crate::flow::{BatchWriter, Outlet};
-use crate::record::{Cell, Origin, Position, Seq, StateEntry, Txn};
+use crate::record::{BinlogPosition, Cell, Origin, Position, Seq, StateEntry, Txn};
 
 /// The point that all readers of a snapshot share.
 #[derive(Clone)]
 pub struct Point {
+    /// From here on the stream goes on.
     pub position: Position,
     pub unix_micros: i64,
     /// Numbers the rows of the snapshot.
     pub ordinal: Arc<AtomicU64>,
+}
+
+impl Point {
+    /// The rows' place in the order of transactions. The first transaction behind the point begins at the point itself; no
+    /// transaction begins at the byte before it.
+    fn of_rows(&self) -> Result<Position> {
+        let point = BinlogPosition::clone(self.position.binlog()?);
+        Ok(Position::MySql(Arc::new(BinlogPosition { offset: point.offset.saturating_sub(1), ..point })))
+    }
 }
 
 /// One connection in a transaction that sees the snapshot, and the batches made from its rows.
@@ -72,7 +82,7 @@ impl Reader {
     pub async fn new(mut connection: Connection, point: &Point, outlet: &Outlet) -> Result<Reader> {
         connection.execute(SAVEPOINT).await?;
         let mut writer = BatchWriter::new(outlet.clone(), Origin::Snapshot);
-        writer.open(Txn { commit: point.position.clone(), id: None, commit_unix_micros: Some(point.unix_micros) });
+        writer.open(Txn { commit: point.of_rows()?, id: None, commit_unix_micros: Some(point.unix_micros) });
         Ok(Reader { connection, writer, outlet: outlet.clone(), ordinal: point.ordinal.clone() })
     }
 

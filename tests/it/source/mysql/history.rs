@@ -36,6 +36,7 @@ struct Follower<'s> {
     format: Format,
     /// The definitions that TABLE_MAPs without names were matched with.
     maps: usize,
+    wrong: Vec<String>,
 }
 
 impl<'s> Follower<'s> {
@@ -50,13 +51,27 @@ impl<'s> Follower<'s> {
             (connection, Described::from_rows(rows.into_iter().map(pair)).unwrap())
         });
         let mut client = server.session("");
+        client.sql("create database w_a character set latin1");
         client.sql("flush binary logs");
         let name = client.sql("show binary logs").pop().unwrap().split('|').next().unwrap().to_owned();
         let log = server.file(&format!("data/{name}"));
         let flavor = if server.version().is_mariadb() { Flavor::MariaDb } else { Flavor::MySql };
-        let history = History::new(Host::of(&described));
+        let mut history = History::new(Host::of(&described));
+        history.prime_database("w_a", "latin1_swedish_ci");
         let format = Format::unknown(flavor);
-        Follower { server, client, connection, described, runtime, history, log, at: MAGIC_BYTES, format, maps: 0 }
+        Follower {
+            server,
+            client,
+            connection,
+            described,
+            runtime,
+            history,
+            log,
+            at: MAGIC_BYTES,
+            format,
+            maps: 0,
+            wrong: Vec::new(),
+        }
     }
 
     fn position(&self) -> Arc<BinlogPosition> {
@@ -94,11 +109,12 @@ impl<'s> Follower<'s> {
                     };
                     effects.extend(self.history.apply(&statement, &at));
                 }
-                Body::TableMap(map) if map.database != "mysql" => {
+                // A sequence is a table to MariaDB's log.
+                Body::TableMap(map) if map.database != "mysql" && map.table != "sq" => {
                     self.maps += 1;
                     match self.history.reconcile(&map, &at) {
                         Ok(seen) if seen.previous.is_none() => {}
-                        other => panic!("a TABLE_MAP of {}.{}: {other:?}", map.database, map.table),
+                        other => self.wrong.push(format!("a TABLE_MAP of {}.{}: {other:?}", map.database, map.table)),
                     }
                 }
                 _ => {}
@@ -116,40 +132,46 @@ impl<'s> Follower<'s> {
         catalog.tables.iter().map(|table| (table.def.to_string(), TableDef::clone(&table.def).canonical())).collect()
     }
 
-    /// Runs a statement; the history must then be the catalog. What the server refuses changes nothing.
+    /// Runs a statement; what the server refuses changes nothing. Where the history is not the catalog then, it is said and
+    /// made so.
     fn run(&mut self, sql: &str) -> Result<Vec<Effect>, String> {
-        self.try_run(sql).map(|effects| {
-            self.compare(sql);
-            effects
-        })
-    }
-
-    fn try_run(&mut self, sql: &str) -> Result<Vec<Effect>, String> {
         let client = self.server.client("127.0.0.1", "root", "w_a");
         let outcome = self.server.try_sql(client, sql);
         let effects = self.follow();
+        let wrong = self.compare();
+        let shown = format!("after {sql}\n{}", wrong.join("\n"));
+        self.wrong.extend((!wrong.is_empty()).then_some(shown));
         outcome.map(|_| effects)
     }
 
-    fn compare(&mut self, sql: &str) {
+    fn compare(&mut self) -> Vec<String> {
         let catalog = self.catalog();
-        let version = self.server.version().name();
+        let mut wrong = Vec::new();
         for (name, expected) in &catalog {
-            let known = self.history.table(&expected.database, &expected.name);
-            let Some(known) = known else {
-                let why = self.history.doubt(&expected.database, &expected.name);
-                panic!("{version}: {name} is not known: {why:?}\nafter {sql}");
-            };
-            assert!(
-                *known.table == *expected,
-                "{version}: {name}\n{}\nafter {sql}",
-                differences(&known.table, expected)
-            );
+            match self.history.table(&expected.database, &expected.name) {
+                None => {
+                    let why = self.history.doubt(&expected.database, &expected.name);
+                    wrong.push(format!("{name} is not known: {why:?}"));
+                }
+                Some(known) if whole_first(&known.table) == whole_first(expected) => continue,
+                Some(known) => wrong.push(format!("{name}\n{}", differences(&known.table, expected))),
+            }
+            self.history.prime(expected);
         }
-        let mut others = self.history.tables().map(|known| known.table.to_string());
-        let stale = others.find(|name| name.starts_with("w_") && !catalog.contains_key(name));
-        assert_eq!(stale, None, "{version}: a table that is gone is known, after {sql}");
+        let others = self.history.tables().map(|known| known.table.to_string());
+        let stale = others.filter(|name| name.starts_with("w_") && !catalog.contains_key(name));
+        wrong.extend(stale.map(|name| format!("{name} is gone and known")));
+        wrong
     }
+}
+
+/// Among partial unique indexes, which identify no row, the order says nothing; MariaDB's is not that of its own creation.
+fn whole_first(table: &TableDef) -> TableDef {
+    let mut table = table.clone();
+    table
+        .unique
+        .sort_by(|a, b| (a.partial, a.partial.then_some(&a.name)).cmp(&(b.partial, b.partial.then_some(&b.name))));
+    table
 }
 
 fn differences(known: &TableDef, expected: &TableDef) -> String {
@@ -179,7 +201,6 @@ fn script(version: Version) {
     let Some(server) = Server::own(version, &["binlog-row-metadata=MINIMAL"]) else { return };
     let mut follower = Follower::new(&server);
     let own = if version.is_mariadb() { MARIADB } else { MYSQL };
-    let mut refused = Vec::new();
     let mut count = 0;
     for sql in BOTH.lines().chain(own.lines()).filter(|line| !line.is_empty() && !line.starts_with("-- ")) {
         count += 1;
@@ -191,13 +212,15 @@ fn script(version: Version) {
         match follower.run(sql) {
             Ok(effects) => {
                 let unknown = effects.iter().find(|effect| matches!(effect, Effect::Unknown { .. }));
-                assert_eq!(unknown, None, "{}: {sql}", version.name());
+                let unknown = unknown.map(|effect| format!("{sql}: {effect:?}"));
+                follower.wrong.extend(unknown);
             }
-            Err(error) if since.is_none() => refused.push(format!("{sql}\n    {error}")),
+            Err(error) if since.is_none() => follower.wrong.push(format!("refused: {sql}\n    {error}")),
             Err(_) => {}
         }
     }
-    assert!(refused.is_empty(), "{}: refused:\n{}", version.name(), refused.join("\n"));
+    let wrong = &follower.wrong;
+    assert!(wrong.is_empty(), "{}: {} differences\n{}", version.name(), wrong.len(), wrong.join("\n"));
     assert!(count > 100 && follower.maps > 10, "{count} statements, {} maps", follower.maps);
     survives_its_bytes(&mut follower);
 }

@@ -37,6 +37,7 @@ pub(in super::super) enum Ddl {
     CreateDatabase {
         name: String,
         replace: bool,
+        if_not_exists: bool,
         charset: Charset,
     },
     AlterDatabase {
@@ -81,6 +82,8 @@ pub(in super::super) struct Options {
     pub system_versioning: bool,
     /// MariaDB keeps a sequence in a table made so.
     pub sequence: bool,
+    /// MariaDB's application-time periods: name, first and last column.
+    pub periods: Vec<(String, String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +121,8 @@ pub(in super::super) struct ColumnSpec {
     pub auto_increment: bool,
     pub primary: bool,
     pub unique: bool,
-    /// Checked to be JSON.
-    pub json_check: bool,
+    /// It has a check of its own: whether that is that it is JSON.
+    pub json_check: Option<bool>,
     /// Of MariaDB's system versioning.
     pub row_time: Option<RowTime>,
     pub system_versioning: bool,
@@ -137,9 +140,11 @@ pub(in super::super) struct KeySpec {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct KeyPart {
-    /// None for an expression or a period.
+    /// None for an expression.
     pub column: Option<String>,
     pub prefix: Option<u32>,
+    /// MariaDB's WITHOUT OVERLAPS: the name is a period's.
+    pub overlaps: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub(super) fn column(cursor: &mut Cursor<'_>, session: &Session) -> Read<ColumnS
         auto_increment: false,
         primary: false,
         unique: false,
-        json_check: false,
+        json_check: None,
         row_time: None,
         system_versioning: false,
     };
@@ -254,7 +254,7 @@ fn attribute(cursor: &mut Cursor<'_>, spec: &mut ColumnSpec) -> Read<()> {
             cursor.name()?;
         }
     } else if cursor.accept(&["check"]) {
-        spec.json_check |= checks_json(cursor, &spec.name);
+        spec.json_check = Some(checks_json(cursor, &spec.name));
         cursor.skip_group()?;
     } else if matches!(cursor.peek(), Some(Token::Word(_) | Token::Name(_)))
         && cursor.peek_at(1) == Some(&Token::Symbol(b'='))

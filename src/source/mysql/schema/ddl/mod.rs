@@ -73,10 +73,10 @@ pub(super) fn parse(sql: &str, session: &Session) -> Ddl {
 fn may_concern_tables(sql: &str, session: &Session) -> bool {
     let mut lexer = Lexer::new(sql, session.dialect);
     match lexer.next() {
-        // MariaDB: SET STATEMENT … FOR …; the server logs what stands behind it alone.
-        Ok(Some(Token::Word(word))) => {
-            ["create", "alter", "drop", "rename", "truncate"].iter().any(|first| word.eq_ignore_ascii_case(first))
-        }
+        Ok(Some(Token::Word(word))) => ["create", "alter", "drop", "rename", "truncate"]
+            .iter()
+            .chain(session.dialect.mariadb.then_some(&"set"))
+            .any(|first| word.eq_ignore_ascii_case(first)),
         _ => false,
     }
 }
@@ -112,6 +112,22 @@ const NOT_OURS: [&str; 24] = [
 /// `named` gets the tables as they are met.
 fn statement(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>) -> Read<Ddl> {
     let database = session.database.as_str();
+    if cursor.accept(&["set"]) {
+        // MariaDB: SET STATEMENT variable = value, … FOR a statement, logged as it was sent.
+        if !cursor.accept(&["statement"]) {
+            return Ok(Ddl::Nothing);
+        }
+        while !cursor.accept(&["for"]) {
+            if cursor.sees_symbol(b'(') {
+                cursor.skip_group()?;
+            } else if cursor.advance().is_none() {
+                return Ok(Ddl::Nothing);
+            }
+        }
+        if !cursor.sees_any(&["create", "alter", "drop", "rename", "truncate"]) {
+            return Ok(Ddl::Nothing);
+        }
+    }
     if cursor.accept(&["create"]) {
         return create(cursor, session, named);
     }
@@ -172,10 +188,10 @@ fn create(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>
     let database = session.database.as_str();
     let replace = cursor.accept(&["or", "replace"]);
     if cursor.accept_any(&["database", "schema"]) {
-        cursor.if_not_exists();
+        let if_not_exists = cursor.if_not_exists();
         let name = cursor.name()?;
         let charset = database_options(cursor)?;
-        return Ok(Ddl::CreateDatabase { name, replace, charset });
+        return Ok(Ddl::CreateDatabase { name, replace, if_not_exists, charset });
     }
     if cursor.accept(&["temporary"]) {
         return Ok(Ddl::Nothing);
@@ -190,9 +206,10 @@ fn create(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>
     let unique = cursor.accept(&["unique"]);
     if unique || cursor.sees_any(&["index", "fulltext", "spatial", "vector"]) {
         let spatial_system = cursor.sees(&["spatial", "reference"]);
-        if !unique || spatial_system {
+        if spatial_system || !unique && !replace {
             return Ok(Ddl::Nothing);
         }
+        cursor.accept_any(&["fulltext", "spatial", "vector"]);
         cursor.expect(&["index"])?;
         let if_not_exists = cursor.if_not_exists();
         let name = cursor.name()?;
@@ -200,7 +217,11 @@ fn create(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>
         cursor.expect(&["on"])?;
         let table = cursor.table_name(database)?;
         named.push(table.clone());
-        return table::unique_index(cursor, table, name, hash, if_not_exists);
+        if !unique {
+            // It takes the place of one that may have been unique.
+            return Ok(Ddl::AlterTable { table, actions: vec![Action::DropIndex(name)] });
+        }
+        return table::unique_index(cursor, table, name, hash, if_not_exists, replace);
     }
     not_ours(cursor)
 }

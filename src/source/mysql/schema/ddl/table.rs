@@ -10,6 +10,8 @@ use super::lexer::Token;
 enum Item {
     Column(ColumnSpec),
     Key(KeySpec),
+    /// MariaDB's application-time period: its name and columns.
+    Period(String, String, String),
     /// It says nothing of columns and unique keys.
     Other,
 }
@@ -37,6 +39,7 @@ pub(super) fn create(
     }
     cursor.expect_symbol(b'(')?;
     let (mut columns, mut keys) = (Vec::new(), Vec::new());
+    let mut options = Options::default();
     loop {
         match item(cursor, session)? {
             Item::Column(column) => {
@@ -44,6 +47,7 @@ pub(super) fn create(
                 columns.push(column);
             }
             Item::Key(key) => keys.push(key),
+            Item::Period(name, start, end) => options.periods.push((name, start, end)),
             Item::Other => {}
         }
         if cursor.accept_symbol(b')') {
@@ -51,7 +55,6 @@ pub(super) fn create(
         }
         cursor.expect_symbol(b',')?;
     }
-    let mut options = Options::default();
     while table_option(cursor, &mut options, true)? || cursor.accept_symbol(b',') {}
     if cursor.accept(&["partition", "by"]) {
         // Up to the end, or to a query, which a log of rows does not have.
@@ -68,7 +71,7 @@ fn keys_of(column: &ColumnSpec) -> impl Iterator<Item = KeySpec> + use<> {
     let key = |primary| KeySpec {
         primary,
         name: None,
-        parts: vec![KeyPart { column: Some(column.name.clone()), prefix: None }],
+        parts: vec![KeyPart { column: Some(column.name.clone()), prefix: None, overlaps: false }],
         hash: false,
         if_not_exists: false,
     };
@@ -87,12 +90,22 @@ fn item(cursor: &mut Cursor<'_>, session: &Session) -> Read<Item> {
         return key(cursor, constraint).map(Item::Key);
     }
     if cursor.accept_any(&["fulltext", "spatial", "index", "key", "foreign", "check"])
-        || cursor.sees(&["period", "for"])
         || cursor.sees(&["vector", "index"])
         || cursor.sees(&["vector", "key"])
     {
         cursor.skip_item()?;
         return Ok(Item::Other);
+    }
+    if cursor.accept(&["period", "for"]) {
+        let name = cursor.name()?;
+        cursor.expect_symbol(b'(')?;
+        let start = cursor.name()?;
+        cursor.expect_symbol(b',')?;
+        let end = cursor.name()?;
+        cursor.expect_symbol(b')')?;
+        // Whose columns say it themselves.
+        let system = name.eq_ignore_ascii_case("system_time");
+        return Ok(if system { Item::Other } else { Item::Period(name, start, end) });
     }
     if constraint.is_some() {
         return Err(cursor.wrong("a constraint"));
@@ -150,18 +163,16 @@ fn key_parts(cursor: &mut Cursor<'_>) -> Read<Vec<KeyPart>> {
     loop {
         if cursor.sees_symbol(b'(') {
             cursor.skip_group()?;
-            parts.push(KeyPart { column: None, prefix: None });
+            parts.push(KeyPart { column: None, prefix: None, overlaps: false });
         } else {
-            let mut column = Some(cursor.name()?);
+            let column = Some(cursor.name()?);
             let mut prefix = None;
             if cursor.accept_symbol(b'(') {
                 prefix = Some(cursor.number()?);
                 cursor.expect_symbol(b')')?;
             }
-            if cursor.accept(&["without", "overlaps"]) {
-                column = None;
-            }
-            parts.push(KeyPart { column, prefix });
+            let overlaps = cursor.accept(&["without", "overlaps"]);
+            parts.push(KeyPart { column, prefix, overlaps });
         }
         cursor.accept_any(&["asc", "desc"]);
         if cursor.accept_symbol(b')') {
@@ -433,6 +444,9 @@ fn push(item: Item, place: Place, if_not_exists: bool, actions: &mut Vec<Action>
             actions.extend(keys.into_iter().map(|key| Action::AddKey(KeySpec { if_not_exists, ..key })));
         }
         Item::Key(key) => actions.push(Action::AddKey(key)),
+        Item::Period(name, start, end) => {
+            actions.push(Action::Options(Options { periods: vec![(name, start, end)], ..Options::default() }));
+        }
         Item::Other => {}
     }
 }
@@ -466,12 +480,17 @@ pub(super) fn unique_index(
     name: String,
     hash: bool,
     if_not_exists: bool,
+    replace: bool,
 ) -> Read<Ddl> {
     cursor.lock_option()?;
     let parts = key_parts(cursor)?;
     let hash = index_options(cursor)? || hash;
-    let key = KeySpec { primary: false, name: Some(name), parts, hash, if_not_exists };
-    Ok(Ddl::AlterTable { table, actions: vec![Action::AddKey(key)] })
+    let mut actions = Vec::new();
+    if replace {
+        actions.push(Action::DropIndex(name.clone()));
+    }
+    actions.push(Action::AddKey(KeySpec { primary: false, name: Some(name), parts, hash, if_not_exists }));
+    Ok(Ddl::AlterTable { table, actions })
 }
 
 /// `[USING x]` before ON.

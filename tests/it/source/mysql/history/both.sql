@@ -1,4 +1,3 @@
-create database w_a character set latin1
 create database w_b
 create database w_c character set utf8mb4 collate utf8mb4_bin
 create table ints (a tinyint, b smallint unsigned, c mediumint zerofill, d int(5), e integer unsigned, f bigint, g int1, h int2, i int3, j int4, k int8, l middleint, m bool, n boolean not null default true, o tinyint(1), p tinyint(1) unsigned, q int(3) zerofill, r tinyint(1) zerofill, s bigint unsigned zerofill)
@@ -42,6 +41,7 @@ alter table odd_names change `ünïcode` ünicode smallint after `from`
 alter table `fresh` add column a int first, add b varchar(10) after a, add (c int, d int unique), add e int
 insert into fresh values (1, 'x', 2, 3, 4, 5)
 alter table fresh add column f int after other, add column g int after f, add h int first
+update fresh set f = 1, g = 1, e = 1
 alter table fresh drop column a, drop b
 alter table fresh modify c bigint unsigned not null after d, modify column d varchar(5) first
 alter table fresh change c cc int, change d d2 varchar(7) character set utf8mb4 after cc
@@ -76,7 +76,7 @@ create fulltext index ft on chars (q)
 drop index ui on times
 drop index `plain` on times
 alter table gen drop column d, modify b int as (a + 2)
-alter table gen change b b2 bigint as (a + 3) stored
+alter table gen change b b2 bigint as (a + 3)
 alter table chars convert to character set utf8mb4
 alter table w_b.likes convert to character set utf8mb4 collate utf8mb4_bin
 alter table w_b.plain convert to character set latin1
@@ -85,7 +85,7 @@ alter table w_b.plain add e varchar(5), charset latin1
 alter table w_b.plain character set = latin1 collate = latin1_bin
 alter table w_b.plain add f varchar(5), modify a varchar(10)
 alter table labels modify a enum('a','b','c'), modify b set('x','y','z')
-alter table labels convert to character set utf8mb4
+alter table labels drop column c, convert to character set utf8mb4
 insert into chars (a) values ('x')
 insert into w_b.plain (a) values ('x')
 insert into labels (b) values ('z')
@@ -115,7 +115,7 @@ alter table hashed add partition partitions 2
 alter table hashed coalesce partition 1
 alter table part rebuild partition all
 alter table part partition by hash (a) partitions 2
-/*!50000 create table executed (a int /*!50001 , b int */ /* plain */) */
+/*!50000 create table executed (a int, b int) */
 create /*! table */ commented /* , */ (a /* , b int */ int, b int)
 set sql_mode = 'ansi_quotes'; create table "ansi" ("a b" int, "c" varchar(5) default 'x')
 set sql_mode = 'no_backslash_escapes'; create table slashes (a enum('a\', 'b'), b varchar(5) default '\')
@@ -129,7 +129,7 @@ create view vw as select 1 as a
 create or replace view vw as select 2 as b
 alter view vw as select 3 as c
 drop view vw
-create procedure pr() begin create table inside (a int, b varchar(3)); end
+create procedure pr() create table inside (a int, b varchar(3))
 call pr()
 drop procedure pr
 create trigger tr before insert on ints for each row set new.a = 1
@@ -157,5 +157,5 @@ create table w_b.many (c1 int, c2 int, c3 int, c4 int, c5 int, c6 int, c7 int, c
 alter table w_b.many modify c10 int first, modify c1 int after c10, modify c5 int after c9, add c11 int after c5, drop c2, add c2 varchar(5) first
 alter table w_b.many change c3 c4 int, change c4 c3 int
 alter table w_b.many add unique (c6), add unique c6_9 (c6), add unique (c7, c6)
-alter table w_b.many rename index c6_9 to c6_8, drop column c7
+alter table w_b.many rename index c6_9 to c6_8, drop column c10
 insert into w_b.many (c6) values (1)

@@ -55,19 +55,19 @@ drop sequence sq
 create or replace database w_e character set utf8mb4
 create table w_e.t (a int)
 create or replace database w_e
-set sql_mode = 'oracle'; create table ora (a varchar2(10), b number(5,2), c number, d clob, e raw(5), f date, g blob, h varchar2(5 char))
+set sql_mode = 'oracle'; create table ora (a varchar2(10), b number(5,2), c number, d clob, e raw(5), f date, g blob)
 set explicit_defaults_for_timestamp = 0; create table ts (a timestamp, b timestamp null, c timestamp default 0, d datetime)
 set explicit_defaults_for_timestamp = 1; create table ts2 (a timestamp, b timestamp null, c timestamp not null)
 create table y2 (a year(2), b year(4))
 create table refsys (a point ref_system_id=4326)
-create table opts (a int, b varchar(5) `myopt`='x') engine=aria transactional=1 page_checksum=0 with system versioning
+create table opts (a int, b varchar(5)) engine=aria transactional=1 page_checksum=0 with system versioning
 /*M! create table mtable (a int) */
 /*!100100 create table mtable2 (a int /*!50701 , b int */) */
 create sequence sq2
 create table dflt (a int default (1 + 2), b varchar(40) default uuid(), c int default 1 not null, d int default next value for w_a.sq2)
 truncate table dflt wait 1
 drop table if exists dflt wait 1
-set character_set_collations = 'latin1=latin1_bin'; create table csc (a varchar(5), b varchar(5) character set latin1) character set latin1
+11.4: set character_set_collations = 'latin1=latin1_bin'; create table csc (a varchar(5), b varchar(5) character set latin1) character set latin1
 create table uca (a varchar(5) collate utf8mb4_general_ci, b varchar(5) character set utf8mb3)
 11.4: create table uca2 (a varchar(5) character set utf8mb4 collate uca1400_as_cs, b char(3)) collate uca1400_ai_ci
 create table cpart (a int primary key, b varchar(5)) partition by range (a) (partition p0 values less than (10), partition p1 values less than maxvalue)

@@ -15,18 +15,20 @@ insert into func values (1, 'x')
 alter table func add column c int after a
 create table multi (a json, index mv ((cast(a->'$[*]' as unsigned array))))
 insert into multi values ('[1]')
-alter table inv alter index b visible
 create table chk (a int check (a > 0) not enforced, constraint c2 check (a < 10) enforced)
-alter table chk alter check c2 not enforced, drop check c2
-create table attrs (a int column_format fixed storage disk comment 'x', b varchar(5) engine_attribute '{}') 
-set explicit_defaults_for_timestamp = off; create table ts (a timestamp, b timestamp null, c timestamp default 0, d datetime)
+alter table chk alter check c2 not enforced
+alter table chk drop check c2
+alter table w_b.many drop column c7
+create table attrs (a int column_format fixed storage disk comment 'x', b varchar(5))
+set explicit_defaults_for_timestamp = off; create table ts (a timestamp, b timestamp null, d datetime)
 set default_collation_for_utf8mb4 = utf8mb4_general_ci; create table defc (a varchar(5) charset utf8mb4) charset utf8mb4
 create table enc (a int) encryption='N' secondary_engine=x
 create table autoex (a int) autoextend_size 4m
 create table st (a int primary key) start transaction
 insert into attrs values (1, 'x')
-alter table chk add column x int default (rand()) not null, algorithm=copy
 create table gb (a varchar(10) charset gb18030, b text(100) charset gb18030)
 create table u2 (a varchar(10) charset utf8mb3, b varchar(10) charset utf8, c varchar(10) charset ucs2, d varchar(10) charset sjis)
 insert into u2 values ('x','x','x','x')
-create database w_e read only = 0 encryption 'n'
+create database w_e encryption 'n'
+alter database w_e read only = 1
+alter database w_e read only = 0
