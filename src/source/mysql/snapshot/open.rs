@@ -400,11 +400,26 @@ async fn open_views<C: Ask>(views: &mut [C]) -> Result<()> {
 }
 
 /// MariaDB: the point of each view.
+///
+/// The server keeps what these two variables show in one place for all connections, from the start of the statement to its
+/// end: asked at the same time, one connection is told another one's point. So they are asked one after the other, and each
+/// until it says the same twice, because somebody else may ask too.
 async fn points<C: Ask>(views: &mut [C]) -> Result<Vec<End>> {
     let sql = "SHOW STATUS WHERE Variable_name IN ('Binlog_snapshot_file', 'Binlog_snapshot_position')";
-    let asked = views.iter_mut().map(|view| view.rows(sql, "asking for the snapshot's point"));
-    let answers = try_join_all(asked).await?;
-    answers.iter().map(|rows| point(rows).ok_or_else(|| Error::bug("a snapshot without a point"))).collect()
+    let mut points = Vec::with_capacity(views.len());
+    for view in views {
+        let mut said = None;
+        loop {
+            let rows = view.rows(sql, "asking for the snapshot's point").await?;
+            let point = point(&rows).ok_or_else(|| Error::bug("a snapshot without a point"))?;
+            if said.as_ref() == Some(&point) {
+                points.push(point);
+                break;
+            }
+            said = Some(point);
+        }
+    }
+    Ok(points)
 }
 
 /// ```text
