@@ -17,7 +17,7 @@ use walbrook::source::mysql::url::ConnInfo;
 use walbrook::source::tables::Selection;
 use walbrook::wire::mysql::event::{Body, Flavor, Format};
 
-use crate::support::mysql::{Client, Server, Version};
+use crate::support::mysql::{Server, Version};
 
 /// Files begin with as many bytes of their own.
 const MAGIC_BYTES: u64 = 4;
@@ -26,7 +26,6 @@ const HEADER_BYTES: usize = 19;
 /// A server, its log as read so far, and the history of what was read.
 struct Follower<'s> {
     server: &'s Server,
-    client: Client,
     connection: Connection,
     described: Described,
     runtime: tokio::runtime::Runtime,
@@ -61,7 +60,6 @@ impl<'s> Follower<'s> {
         let format = Format::unknown(flavor);
         Follower {
             server,
-            client,
             connection,
             described,
             runtime,
