@@ -15,7 +15,7 @@ use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
 use crate::flow::{Budget, Outlet, Phase, Progress};
 use crate::offset::{Checkpoint, Continuity, OffsetStore, OffsetUpdate};
-use crate::record::{Lineage, Position, SinkOffset};
+use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
 use crate::source::{Source, StreamEnd, Verdict};
 
@@ -246,19 +246,21 @@ impl Pipeline {
         let lineage = self.source.lineage().await?;
         let checkpoint = lock(&self.store).load()?;
         let plan = self.plan(&checkpoint, &lineage).await?;
-        let prepared = self.source.prepare(&checkpoint.state).await?;
+        let ready = self.source.prepare(&checkpoint.state).await?;
         let resumes = plan.begin.iter().any(|begin| matches!(begin, Begin::Resume(_)));
         let joins_now = resumes && plan.begin.contains(&Begin::Now);
         let until_tip = self.options.until == Some(Until::Current);
         let tip = if until_tip || joins_now { Some(self.source.tip().await?) } else { None };
         // The first sink to say "now" means what the slot holds; one that joins others means the present.
-        let now = tip.clone().filter(|_| resumes).unwrap_or(prepared);
+        let first = plan.begin.contains(&Begin::Now) && !resumes;
+        let state = if first { ready.state } else { Vec::new() };
+        let now = tip.clone().filter(|_| resumes).unwrap_or(ready.position);
         let offset = |begin: &Begin| match begin {
             Begin::Resume(offset) | Begin::Snapshot(offset) => offset.clone(),
             Begin::Now => SinkOffset { position: Some(now.clone()), token: None },
         };
         let offsets: Vec<SinkOffset> = plan.begin.iter().map(offset).collect();
-        self.bind(&lineage, &plan, &offsets)?;
+        self.bind(&lineage, &plan, &offsets, state)?;
         let until = match &self.options.until {
             Some(Until::Current) => tip,
             Some(Until::At(position)) => Some(position.clone()),
@@ -302,7 +304,8 @@ impl Pipeline {
         }
     }
 
-    fn bind(&self, lineage: &Lineage, plan: &Plan, offsets: &[SinkOffset]) -> Result<()> {
+    /// `state`: of the point where the first sinks begin.
+    fn bind(&self, lineage: &Lineage, plan: &Plan, offsets: &[SinkOffset], state: Vec<StateEntry>) -> Result<()> {
         let mut store = lock(&self.store);
         // What is needed of the server was proven before; where nothing is, nothing was.
         store.bind(lineage, if plan.needed.is_some() { Continuity::Proven } else { Continuity::Unproven })?;
@@ -310,7 +313,7 @@ impl Pipeline {
         let begins = self.sinks.iter().zip(&plan.begin).zip(offsets);
         let begins = begins.filter(|((_, begin), _)| !matches!(begin, Begin::Resume(_)));
         let sinks = begins.map(|((spec, _), offset)| (spec.name.clone(), offset.clone())).collect();
-        store.commit(&OffsetUpdate { sinks, state: Vec::new() })
+        store.commit(&OffsetUpdate { sinks, state })
     }
 
     /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.

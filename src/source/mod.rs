@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::error::{Finding, Result};
 use crate::flow::Outlet;
-use crate::record::{Lineage, Position};
+use crate::record::{Lineage, Position, StateEntry};
 
 pub use retention::{Gap, Verdict};
 
@@ -34,6 +34,15 @@ pub struct Stored<'a> {
     /// The earliest position; none while the first snapshot is not complete and has no progress.
     pub needed: Option<&'a Position>,
     pub state: &'a State,
+}
+
+/// From where on the server holds the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    pub position: Position,
+    /// What a stream from there has to know and cannot ask for later (the tables as they are defined at that point): it is
+    /// stored together with the position by whoever begins there.
+    pub state: Vec<StateEntry>,
 }
 
 /// Why a stream ended without an error.
@@ -67,7 +76,7 @@ pub trait Source: Send {
 
     /// Makes what the stream needs on the server where it is absent and permitted (slot, publication), and says from
     /// where on the server holds the log. `state` is what the store holds from earlier runs.
-    async fn prepare(&mut self, state: &State) -> Result<Position>;
+    async fn prepare(&mut self, state: &State) -> Result<Ready>;
 
     /// Delivers every row of the wanted tables, and returns the point they stand at: the stream goes on from there.
     ///

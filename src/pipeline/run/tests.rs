@@ -8,7 +8,7 @@ use crate::flow::BatchWriter;
 use crate::offset::{Continuity, MemoryStore};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
-use crate::source::{Gap, State, Stored};
+use crate::source::{Gap, Ready, State, Stored};
 
 fn at(lsn: u64) -> Position {
     Position::Postgres(Lsn(lsn))
@@ -43,8 +43,8 @@ impl Source for FailsOver {
         let lost = Gap { from: position.clone(), to: None, bytes: None, why: "another timeline".to_owned() };
         Ok(if ours || !position.covers(&at(30)) { Verdict::Valid } else { Verdict::Lost(lost) })
     }
-    async fn prepare(&mut self, _: &State) -> Result<Position> {
-        Ok(at(10))
+    async fn prepare(&mut self, _: &State) -> Result<Ready> {
+        Ok(Ready { position: at(10), state: Vec::new() })
     }
     async fn snapshot(&mut self, _: Option<Position>, _: &State, _: &Outlet) -> Result<Position> {
         Err(Error::bug("no snapshot was asked for"))

@@ -23,6 +23,9 @@
 mod replay;
 mod rows;
 mod statements;
+mod voids;
+
+pub use voids::Void;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -66,20 +69,6 @@ pub struct Start {
     /// What earlier streams found to be no part of what happened.
     pub voids: Vec<Void>,
 }
-
-/// Rows in the log that do not count: of a transaction that never ended or was rolled back, or what a transaction has
-/// rolled back to a savepoint. Known when their end is read; what was sent of them by then is taken back by beginning anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Void {
-    pub file: Arc<str>,
-    /// Where the transaction, or the savepoint's event, begins.
-    pub start: u64,
-    /// Where what takes it back begins.
-    pub end: u64,
-}
-
-/// Voids that are remembered: each costs a new beginning, after which the older ones are behind what is stored.
-const VOIDS_MAX: usize = 256;
 
 pub struct Decoder {
     pub writer: BatchWriter,
@@ -471,20 +460,6 @@ impl Decoder {
     fn begin(&mut self, mut group: Group) {
         group.void = self.voids.iter().any(|void| void.start == group.start && void.file == self.place.file);
         self.group = Some(group);
-    }
-
-    fn remember(&mut self, void: Void) {
-        if self.voids.len() == VOIDS_MAX {
-            self.voids.remove(0);
-        }
-        self.voids.push(void);
-    }
-
-    /// Whether rows of an event that begins there do not count.
-    #[inline]
-    fn is_void(&self, start: u64) -> bool {
-        let within = |void: &Void| void.start <= start && start < void.end && void.file == self.place.file;
-        !self.voids.is_empty() && self.voids.iter().any(within)
     }
 
     fn nothing_open(&self) -> Result<()> {

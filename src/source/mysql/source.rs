@@ -33,7 +33,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{BinlogPosition, Lineage, Origin, Position, Seen};
 use crate::source::tables::Selection;
-use crate::source::{Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{Ready, Source, State, Stored, StreamEnd, Verdict};
 use crate::wire::mysql::event::{Body, Flavor, Format};
 
 /// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
@@ -351,7 +351,7 @@ impl Source for MySqlSource {
         Ok(retention::verdict(stored, &position, &observed))
     }
 
-    async fn prepare(&mut self, state: &State) -> Result<Position> {
+    async fn prepare(&mut self, state: &State) -> Result<Ready> {
         let (everything, tip) = self.baseline().await?;
         let Everything { wanted, all, databases } = everything;
         wanted.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -362,8 +362,9 @@ impl Source for MySqlSource {
         let host = Host::of(&self.sql().await?.server);
         let baseline =
             (!Relations::is_in(state)).then(|| Relations::of(selection.clone(), host.clone(), &all, &databases));
+        let entries = baseline.as_ref().map(Relations::baseline).unwrap_or_default();
         self.prepared = Some(Prepared { selection, host, state: state.clone(), baseline, known: None });
-        Ok(Position::MySql(Arc::new(tip)))
+        Ok(Ready { position: Position::MySql(Arc::new(tip)), state: entries })
     }
 
     fn interrupted(&self, state: &State) -> Result<Option<Position>> {

@@ -34,7 +34,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -242,7 +242,7 @@ impl Source for PostgresSource {
         Ok(retention::verdict(stored, lsn, &observed))
     }
 
-    async fn prepare(&mut self, state: &State) -> Result<Position> {
+    async fn prepare(&mut self, state: &State) -> Result<Ready> {
         let (slot, publication_name) = (self.slot.clone(), self.publication.clone());
         let ownership = match self.settings.publication {
             // With a temporary slot nothing is to stay behind: a named publication is used as it is.
@@ -307,7 +307,8 @@ impl Source for PostgresSource {
         };
         let published = publication.publication.by_oid();
         self.prepared = Some(Prepared { catalog, published, relations, exported });
-        Ok(Position::Postgres(position))
+        // What it needs of tables comes with the stream.
+        Ok(Ready { position: Position::Postgres(position), state: Vec::new() })
     }
 
     fn interrupted(&self, state: &State) -> Result<Option<Position>> {

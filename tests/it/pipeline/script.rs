@@ -15,7 +15,7 @@ use walbrook::record::{
     Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, TableSchema, Txn, Value,
 };
 use walbrook::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
-use walbrook::source::{Gap, Source, State, Stored, StreamEnd, Verdict};
+use walbrook::source::{Gap, Ready, Source, State, Stored, StreamEnd, Verdict};
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -251,10 +251,10 @@ impl Source for ScriptedSource {
         Ok(self.log.0.verdict.lock().unwrap().clone())
     }
 
-    async fn prepare(&mut self, _: &State) -> Result<Position> {
+    async fn prepare(&mut self, _: &State) -> Result<Ready> {
         // Making a new slot mends a lost one.
         *self.log.0.verdict.lock().unwrap() = Verdict::Valid;
-        Ok(at(1))
+        Ok(Ready { position: at(1), state: Vec::new() })
     }
 
     async fn snapshot(&mut self, _: Option<Position>, _: &State, outlet: &Outlet) -> Result<Position> {

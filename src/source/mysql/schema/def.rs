@@ -120,7 +120,10 @@ impl TableDef {
                 })
         };
         let primary = unique.iter().find(|index| &*index.name == "PRIMARY");
-        primary.or_else(|| unique.iter().find(identifies)).map(|index| index.columns.clone()).unwrap_or_default()
+        let index = primary.or_else(|| unique.iter().find(identifies));
+        // MariaDB adds a hidden end of the row to the keys of a versioned table: it is the same for all rows of now.
+        let visible = |at: &&u16| columns.get(usize::from(**at)).is_none_or(|column| !column.hidden);
+        index.map(|index| index.columns.iter().filter(visible).copied().collect()).unwrap_or_default()
     }
 
     /// As servers of today print it: `utf8` in a collation's name is `utf8mb3`, engines have their own case.

@@ -47,7 +47,11 @@ fn the_log_was_purged() {
         let stream = streamed(&db);
         db.execute("insert into t values (3); flush binary logs; insert into t values (4); flush binary logs");
         let last = db.query("show binary logs").lines().last().unwrap().split('|').next().unwrap().to_owned();
-        db.execute(&format!("purge binary logs to '{last}'"));
+        // A file is kept as long as somebody reads it, and MariaDB ends who was killed when it has something to send.
+        eventually("the files are gone", || {
+            db.execute(&format!("purge binary logs to '{last}'"));
+            db.query("show binary logs").lines().count() == 1
+        });
         lost(&db, &stream, &["purged"]);
     }
 }
@@ -163,11 +167,10 @@ fn a_replica_that_has_become_the_server_goes_on() {
     for version in Version::ALL {
         let Some(primary) = Server::own(version, &[]) else { continue };
         let db = MySql::new(primary.database("failed_over"));
-        // So that the files differ.
-        db.execute(
-            "flush binary logs; create table filler (v varchar(1000)); insert into filler values (repeat('x', 900))",
-        );
         let stream = streamed(&db);
+        // So that the files differ.
+        db.execute("flush binary logs; create table filler (id int primary key); flush binary logs");
+        stream.changes();
         let replica = primary.replica();
         db.execute("insert into t values (3)");
         let arrived = || {

@@ -1,0 +1,35 @@
+//! What stands in the log and does not count.
+
+use std::sync::Arc;
+
+use super::Decoder;
+
+/// Rows in the log that do not count: of a transaction that never ended or was rolled back, or what a transaction has
+/// rolled back to a savepoint. Known when their end is read; what was sent of them by then is taken back by beginning anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Void {
+    pub file: Arc<str>,
+    /// Where the transaction, or the savepoint's event, begins.
+    pub start: u64,
+    /// Where what takes it back begins.
+    pub end: u64,
+}
+
+/// Voids that are remembered: each costs a new beginning, after which the older ones are behind what is stored.
+const VOIDS_MAX: usize = 256;
+
+impl Decoder {
+    pub(super) fn remember(&mut self, void: Void) {
+        if self.voids.len() == VOIDS_MAX {
+            self.voids.remove(0);
+        }
+        self.voids.push(void);
+    }
+
+    /// Whether rows of an event that begins there do not count.
+    #[inline]
+    pub(super) fn is_void(&self, start: u64) -> bool {
+        let within = |void: &Void| void.start <= start && start < void.end && void.file == self.place.file;
+        !self.voids.is_empty() && self.voids.iter().any(within)
+    }
+}
