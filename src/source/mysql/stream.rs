@@ -42,8 +42,9 @@ const REST: Duration = Duration::from_millis(1);
 const LARGE_TRANSACTION_BYTES: usize = 256 * 1024;
 /// In one [`REST`]: from 20,000 changes a second on; below, every transaction is delivered at once.
 const BUSY_EVENTS: u64 = 20;
-/// A read of at least this much means that the sender is ahead of us: no rest.
-const FULL_READ_BYTES: usize = 128 * 1024;
+/// A read of at least this much means that the sender is ahead of us: no rest. The server writes 16 KiB at a time
+/// (`net_buffer_length`), which is one TLS record, and a read from TLS brings no more than one.
+const FULL_READ_BYTES: usize = 12 * 1024;
 
 /// A frame keeps the whole read buffer alive (256 KiB), whatever it holds of it: a smaller one than an eighth of that is
 /// copied, so that what the budget counts is what memory holds.
