@@ -301,7 +301,9 @@ fn at_random(database: &dyn Target, kills: u32, of_round: u32, server_crashes: b
         let load = load(database);
         let crash_at = server_crashes.then(|| random_range(0..of_round));
         for n in 0..of_round.min(kills - figures.kills) {
-            let after = Duration::from_millis(random_range(10..2000));
+            // A snapshot may take less than a second: so that as many kills hit one.
+            let longest_ms = if round.in_snapshot() { 700 } else { 2000 };
+            let after = Duration::from_millis(random_range(10..longest_ms));
             let end = if crash_at == Some(n) { End::ServerCrash(after) } else { End::Kill(after) };
             round.run_until(&end, &mut figures);
             if n == of_round / 2 {
