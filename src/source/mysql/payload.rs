@@ -121,7 +121,7 @@ impl PayloadReader {
                         }
                     }
                 }
-                Some(_) if is_full(&self.unpacked) => return Ok(Fed::Full),
+                Some(_) if is_full(&self.unpacked)? => return Ok(Fed::Full),
                 Some(body) => unpack(body, content, &mut self.unpacked)?,
             };
             if let Some(hasher) = &mut self.hasher {
@@ -144,7 +144,7 @@ impl PayloadReader {
     fn flush(&mut self) -> Result<bool, WireError> {
         let Some(body) = &mut self.body else { return Err(wrong("no payload")) };
         while matches!(body, Body::Zstd { frame_ended: false, .. }) {
-            if is_full(&self.unpacked) {
+            if is_full(&self.unpacked)? {
                 return Ok(false);
             }
             let before = self.unpacked.len();
@@ -204,9 +204,12 @@ fn unpack(body: &mut Body, input: &[u8], out: &mut BytesMut) -> Result<usize, Wi
 }
 
 /// Whether events are to be taken before more is unpacked.
-fn is_full(unpacked: &[u8]) -> bool {
-    unpacked.len() + LEAST_ROOM_BYTES > UNPACKED_BYTES
-        && Header::parse(unpacked).is_ok_and(|header| unpacked.len() >= header.size_bytes as usize)
+fn is_full(unpacked: &[u8]) -> Result<bool, WireError> {
+    if unpacked.len() + LEAST_ROOM_BYTES <= UNPACKED_BYTES {
+        return Ok(false);
+    }
+    // What is no event has no end to unpack up to, and a small damaged payload may hold gigabytes of it.
+    Ok(unpacked.len() >= Header::parse(unpacked)?.size_bytes as usize)
 }
 
 #[cfg(test)]
@@ -303,6 +306,11 @@ mod tests {
         let large = event(EventType::WRITE_ROWS, &vec![7; 3 * UNPACKED_BYTES]);
         let (out, _) = unpack_all(&payload(&large, Some(3)), 100).unwrap();
         assert!(out == large);
+    }
+
+    #[test]
+    fn what_holds_no_events_is_not_unpacked_to_its_end() {
+        assert!(unpack_all(&payload(&vec![0; 64 << 20], Some(3)), 1000).is_err());
     }
 
     #[test]
