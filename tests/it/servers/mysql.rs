@@ -68,6 +68,8 @@ fn each_account_has_the_plugin_it_is_named_after() {
                 "sha2user" => "caching_sha2_password",
                 "eduser" => "ed25519",
                 "parsecuser" => "parsec",
+                // Of a test of logins.
+                "sha256user" => "sha256_password",
                 _ => native,
             };
             assert_eq!(plugin, expected, "{user} of {}", server.version().name());
