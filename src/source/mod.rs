@@ -7,6 +7,7 @@
 //!   back at the start.
 
 pub mod mysql;
+mod pace;
 pub mod postgres;
 mod retention;
 mod socket;

@@ -26,6 +26,7 @@ use crate::error::{Context, Error, Result};
 use crate::flow::{Permit, Progress};
 use crate::record::{BinlogPosition, Position};
 use crate::source::StreamEnd;
+use crate::source::pace::{Pace, REST};
 use crate::wire::WireError;
 use crate::wire::mysql::event::{EventType, HEADER_BYTES, Header};
 
@@ -35,13 +36,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// So many heartbeats may be missed: one may be late by itself, and each comes only that long after the last event.
 pub const SILENT_PERIODS: u32 = 3;
 
-/// The server's sender wakes its reader for every group commit. Where there are many, we let the socket fill for a moment
-/// instead, which saves both sides a switch each: 1 ms of the fastest sender seen is half a read buffer.
-const REST: Duration = Duration::from_millis(1);
-/// In a transaction of this size nobody waits for its single rows.
-const LARGE_TRANSACTION_BYTES: usize = 256 * 1024;
-/// In one [`REST`]: from 20,000 changes a second on; below, every transaction is delivered at once.
-const BUSY_EVENTS: u64 = 20;
 /// A read of at least this much means that the sender is ahead of us: no rest. The server writes 16 KiB at a time
 /// (`net_buffer_length`), which is one TLS record, and a read from TLS brings no more than one.
 const FULL_READ_BYTES: usize = 12 * 1024;
@@ -113,29 +107,6 @@ enum Read {
     Part(Option<Bytes>),
 }
 
-/// Whether the sender is fast enough for rests to pay.
-struct Pace {
-    since: Instant,
-    /// Changes seen by then.
-    events: u64,
-    busy: bool,
-}
-
-impl Pace {
-    fn is_busy(&mut self, decoder: &Decoder) -> bool {
-        if decoder.in_transaction() && decoder.transaction_bytes() >= LARGE_TRANSACTION_BYTES {
-            return true;
-        }
-        let elapsed = self.since.elapsed();
-        if elapsed >= REST {
-            let events = decoder.counts.events - self.events;
-            self.busy = u128::from(events) * REST.as_micros() >= u128::from(BUSY_EVENTS) * elapsed.as_micros();
-            (self.since, self.events) = (Instant::now(), decoder.counts.events);
-        }
-        self.busy
-    }
-}
-
 impl Stream<'_> {
     /// Runs until the asked position is reached, until `stop`, or until an error. The decoder comes back whatever happened:
     /// what it has learnt goes on in the next stream.
@@ -150,7 +121,7 @@ impl Stream<'_> {
         let mut last_read_bytes = 0;
         let mut heard = Instant::now();
         let mut received_bytes = 0;
-        let mut pace = Pace { since: Instant::now(), events: 0, busy: false };
+        let mut pace = Pace::new();
         let mut stopping: Option<Instant> = None;
         let mut feed = Feed::Socket;
         let mut waiting = None;
@@ -185,7 +156,8 @@ impl Stream<'_> {
             }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
-            if pace.is_busy(&self.decoder) && last_read_bytes < FULL_READ_BYTES {
+            let open_bytes = self.decoder.transaction_bytes();
+            if pace.is_busy(open_bytes, self.decoder.counts.events) && last_read_bytes < FULL_READ_BYTES {
                 tokio::time::sleep(REST).await;
             }
             tokio::select! {

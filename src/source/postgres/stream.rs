@@ -22,6 +22,7 @@ use crate::fault;
 use crate::flow::{Permit, Progress};
 use crate::record::{Lsn, Position};
 use crate::source::StreamEnd;
+use crate::source::pace::{Pace, REST};
 use crate::wire::pg::frame::{self, tag};
 use crate::wire::pg::pgoutput::{self, Message};
 use crate::wire::pg::replication::{self, Payload};
@@ -30,13 +31,6 @@ use crate::wire::pg::replication::{self, Payload};
 /// status also asks it how far it is, which moves the position of an idle database.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server's sender wakes its reader for every row and every commit. Where there are many, we let the socket fill for
-/// a moment instead, which saves both sides a switch each: 1 ms of the fastest sender seen is half a read buffer.
-const REST: Duration = Duration::from_millis(1);
-/// In a transaction of this size nobody waits for its single rows.
-const LARGE_TRANSACTION_BYTES: usize = 256 * 1024;
-/// In one [`REST`]: from 20,000 changes a second on; below, every transaction is delivered at once.
-const BUSY_EVENTS: u64 = 20;
 /// A read of at least this much means that the sender is ahead of us: no rest.
 const FULL_READ_BYTES: usize = 128 * 1024;
 
@@ -56,29 +50,6 @@ pub struct Stream<'a> {
     pub progress: &'a Progress,
     pub confirmed: watch::Receiver<Option<Position>>,
     pub stop: watch::Receiver<bool>,
-}
-
-/// Whether the sender is fast enough for rests to pay.
-struct Pace {
-    since: Instant,
-    /// Changes seen by then.
-    events: u64,
-    busy: bool,
-}
-
-impl Pace {
-    fn is_busy(&mut self, decoder: &Decoder) -> bool {
-        if decoder.in_transaction() && decoder.counts.transaction_bytes >= LARGE_TRANSACTION_BYTES {
-            return true;
-        }
-        let elapsed = self.since.elapsed();
-        if elapsed >= REST {
-            let events = decoder.counts.events - self.events;
-            self.busy = u128::from(events) * REST.as_micros() >= u128::from(BUSY_EVENTS) * elapsed.as_micros();
-            (self.since, self.events) = (Instant::now(), decoder.counts.events);
-        }
-        self.busy
-    }
 }
 
 /// What a scan of the buffer ended with.
@@ -102,7 +73,7 @@ impl Stream<'_> {
         let mut ticks = tokio::time::interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_read_bytes = 0;
-        let mut pace = Pace { since: Instant::now(), events: 0, busy: false };
+        let mut pace = Pace::new();
         let mut stopping: Option<Instant> = None;
         // Whether the next keepalive may move the position of an idle stream; once a status, so that a server that sends
         // one after every transaction does not double the number of batches.
@@ -143,7 +114,8 @@ impl Stream<'_> {
             }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
-            if pace.is_busy(&self.decoder) && last_read_bytes < FULL_READ_BYTES {
+            let open_bytes = if self.decoder.in_transaction() { self.decoder.counts.transaction_bytes } else { 0 };
+            if pace.is_busy(open_bytes, self.decoder.counts.events) && last_read_bytes < FULL_READ_BYTES {
                 tokio::time::sleep(REST).await;
             }
             tokio::select! {
