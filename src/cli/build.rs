@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -9,45 +10,100 @@ use super::args::Until;
 use super::plan::Stream;
 use crate::config::Database;
 use crate::config::{self, Config};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
 use crate::pipeline::{self, Options, Pipeline, SinkSpec};
 use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::conninfo::ConnInfo;
-use crate::source::postgres::{self, PostgresSource};
+use crate::source::postgres::{self, PostgresSource, SlotKind};
 use crate::source::tables::{Names, Selection};
-use crate::source::{SnapshotSettings, Source};
+use crate::source::{Lanes, SnapshotSettings, Source};
 
 /// Connects to nothing yet. Errors: `Config`.
 pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
-    let select = |names: &Names<'_>| {
-        Selection::new(names, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)
-    };
     let takes_snapshot = config.snapshot != config::SnapshotMode::Never;
-    let snapshot = SnapshotSettings { workers: config.snapshot_workers, chunk_bytes: config.snapshot_chunk_bytes };
     match &config.database {
-        Database::Postgres(database) => Ok(Box::new(PostgresSource::new(postgres::Settings {
-            conninfo: ConnInfo::from_process(config.url.expose())?,
-            selection: select(&postgres::NAMES)?,
-            slot: database.slot.clone(),
-            publication: database.publication.clone(),
-            failover: database.failover,
-            heartbeat: config.heartbeat,
-            takes_snapshot,
-            snapshot,
-        })?)),
-        Database::MySql(database) => Ok(Box::new(MySqlSource::new(mysql::Settings {
-            url: config.url.expose().into(),
-            selection: select(&mysql::NAMES)?,
-            server_id: database.server_id,
-            semi_sync: database.semi_sync,
-            xa_limit_bytes: database.xa_limit_bytes,
-            heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
-            takes_snapshot,
-            snapshot,
-        })?)),
+        Database::Postgres(database) => {
+            let slot = database.slot.clone().map_or(SlotKind::Temporary, SlotKind::Permanent);
+            let settings = postgres_settings(config, database, slot, takes_snapshot, config.heartbeat)?;
+            Ok(Box::new(PostgresSource::new(settings)?))
+        }
+        Database::MySql(database) => {
+            Ok(Box::new(MySqlSource::new(mysql_settings(config, database, database.server_id, takes_snapshot)?)?))
+        }
     }
+}
+
+/// Sources beside the main one, for consumers that are behind.
+pub struct SourceLanes {
+    config: config::Source,
+}
+
+impl Lanes for SourceLanes {
+    fn open(&self, takes_snapshot: bool) -> Result<Box<dyn Source>> {
+        let config = &self.config;
+        match &config.database {
+            Database::Postgres(database) => {
+                let name = database.slot.clone().ok_or_else(|| {
+                    Error::config("a consumer that is behind needs a permanent replication slot").remedy("name a slot")
+                })?;
+                // The main source writes the heartbeats.
+                let slot = SlotKind::CopyOf(name);
+                let settings = postgres_settings(config, database, slot, takes_snapshot, None)?;
+                Ok(Box::new(PostgresSource::new(settings)?))
+            }
+            // The configured number is the main source's.
+            Database::MySql(database) => {
+                Ok(Box::new(MySqlSource::new(mysql_settings(config, database, None, takes_snapshot)?)?))
+            }
+        }
+    }
+}
+
+fn selection(config: &config::Source, names: &Names<'_>) -> Result<Selection> {
+    Selection::new(names, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)
+}
+
+fn snapshot_settings(config: &config::Source) -> SnapshotSettings {
+    SnapshotSettings { workers: config.snapshot_workers, chunk_bytes: config.snapshot_chunk_bytes }
+}
+
+fn postgres_settings(
+    config: &config::Source,
+    database: &config::Postgres,
+    slot: SlotKind,
+    takes_snapshot: bool,
+    heartbeat: Option<Duration>,
+) -> Result<postgres::Settings> {
+    Ok(postgres::Settings {
+        conninfo: ConnInfo::from_process(config.url.expose())?,
+        selection: selection(config, &postgres::NAMES)?,
+        slot,
+        publication: database.publication.clone(),
+        failover: database.failover,
+        heartbeat,
+        takes_snapshot,
+        snapshot: snapshot_settings(config),
+    })
+}
+
+fn mysql_settings(
+    config: &config::Source,
+    database: &config::MySql,
+    server_id: Option<u32>,
+    takes_snapshot: bool,
+) -> Result<mysql::Settings> {
+    Ok(mysql::Settings {
+        url: config.url.expose().into(),
+        selection: selection(config, &mysql::NAMES)?,
+        server_id,
+        semi_sync: database.semi_sync,
+        xa_limit_bytes: database.xa_limit_bytes,
+        heartbeat: config.heartbeat.unwrap_or(mysql::DEFAULT_HEARTBEAT),
+        takes_snapshot,
+        snapshot: snapshot_settings(config),
+    })
 }
 
 pub fn sinks(config: &Config) -> Result<Vec<SinkSpec>> {

@@ -33,7 +33,7 @@ use shape::{Format, Shape};
 use tree::{Kind, Node, Place};
 
 pub use crate::quantity::{ByteSize, Span};
-pub use database::Database;
+pub use database::{Database, MySql, Postgres};
 pub use raw::{
     LogFormat, LostPolicy, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, StartAt, default_commit_interval,
     default_drain_timeout, default_memory, default_state_dir,

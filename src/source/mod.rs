@@ -67,6 +67,13 @@ pub struct SnapshotSettings {
     pub chunk_bytes: u64,
 }
 
+/// Opens sources beside the main one: over the same tables of the same stream, for those who are behind it.
+pub trait Lanes: Send + Sync {
+    /// Connects to nothing yet. The main source must have been prepared once: what it made on the server is used. What
+    /// the lane makes is gone with it. `takes_snapshot`: the rows that are there already are wanted first.
+    fn open(&self, takes_snapshot: bool) -> Result<Box<dyn Source>>;
+}
+
 #[async_trait]
 pub trait Source: Send {
     /// Connects and says whose log this is. Errors: `Config` or `Transient`.
@@ -93,6 +100,9 @@ pub trait Source: Send {
 
     /// Where the log ends now, for `--until current`.
     async fn tip(&mut self) -> Result<Position>;
+
+    /// The first position that the server would still send everything from.
+    async fn earliest(&mut self) -> Result<Position>;
 
     /// Delivers every change from `from` on, until `until` where one is given, else until `stop` or an error. A
     /// `Transient` error asks to be called again from the last position delivered.

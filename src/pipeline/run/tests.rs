@@ -55,6 +55,9 @@ impl Source for FailsOver {
     async fn tip(&mut self) -> Result<Position> {
         Ok(at(100))
     }
+    async fn earliest(&mut self) -> Result<Position> {
+        Ok(at(0))
+    }
     async fn stream(
         &mut self,
         from: Position,

@@ -428,6 +428,12 @@ impl Source for MySqlSource {
         Ok(Position::MySql(Arc::new(status::tip(connection, server).await?)))
     }
 
+    async fn earliest(&mut self) -> Result<Position> {
+        let Sql { connection, server } = self.sql().await?;
+        let files = status::files(connection, server).await?;
+        Ok(Position::MySql(Arc::new(status::beginning(connection, server, &files).await?)))
+    }
+
     async fn stream(
         &mut self,
         from: Position,

@@ -42,14 +42,34 @@ pub async fn tip(ask: &mut dyn Ask, server: &Server) -> Result<BinlogPosition> {
     } else if mysql {
         Seen::Executed(Arc::new(GtidSet::MySql(mysql_set(text(row, 4))?)))
     } else {
-        // As of this very offset: transactions go on meanwhile.
-        let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", super::quote::literal(file));
-        let rows = ask.rows(&sql, doing).await?;
-        let position = rows.first().map(|row| text(row, 0)).unwrap_or_default();
-        let set = position.parse().map_err(|_| Error::bug(format!("{sql} says {position:?}")))?;
-        Seen::Executed(Arc::new(GtidSet::MariaDb(set)))
+        executed_at(ask, file, offset).await?
     };
     Ok(BinlogPosition { server: server.position_number(), file: file.into(), offset, file_created_unix_s: 0, seen })
+}
+
+/// MariaDB's set as of this very offset: transactions go on meanwhile.
+async fn executed_at(ask: &mut dyn Ask, file: &str, offset: u64) -> Result<Seen> {
+    let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", super::quote::literal(file));
+    let rows = ask.rows(&sql, "asking for the GTIDs up to an offset of the log").await?;
+    let position = rows.first().map(|row| text(row, 0)).unwrap_or_default();
+    let set = position.parse().map_err(|_| Error::bug(format!("{sql} says {position:?}")))?;
+    Ok(Seen::Executed(Arc::new(GtidSet::MariaDb(set))))
+}
+
+/// The first position that the log is there from. `files`: those it has.
+///
+/// # Errors
+/// Config: the server writes no log; those of a query.
+pub async fn beginning(ask: &mut dyn Ask, server: &Server, files: &[LogFile]) -> Result<BinlogPosition> {
+    let oldest = files.first().ok_or_else(|| Error::config("the server has no binary log"))?;
+    let offset = super::place::FIRST_EVENT;
+    let seen = match (gtids(ask, server, files).await?, server.uses_gtids()) {
+        (_, false) | (Gtids::Off, _) => Seen::Nothing,
+        (Gtids::MySql { purged, .. }, _) => Seen::Executed(Arc::new(GtidSet::MySql(purged))),
+        (Gtids::MariaDb { .. }, _) => executed_at(ask, &oldest.name, offset).await?,
+    };
+    let file = oldest.name.as_str().into();
+    Ok(BinlogPosition { server: server.position_number(), file, offset, file_created_unix_s: 0, seen })
 }
 
 /// What the server says in GTIDs of what it has and what it has no longer. `files`: those it has.

@@ -30,4 +30,4 @@ use crate::source::tables::Names;
 pub const NAMES: Names<'static> =
     Names { default_schema: Some("public"), quotes: &['"'], table_form: "schema.table", ignores_column_case: false };
 
-pub use source::{PostgresSource, Settings};
+pub use source::{PostgresSource, Settings, SlotKind};

@@ -7,7 +7,7 @@
 use tokio_postgres::Client;
 
 use super::error;
-use super::quote::ident;
+use super::quote::{ident, literal};
 use crate::error::{Error, Result};
 use crate::record::Lsn;
 
@@ -159,6 +159,11 @@ pub fn create_command(version: u32, slot: &CreateSlot<'_>) -> String {
     }
 }
 
+/// Makes a temporary slot that begins where another one stands (12+). SQL, for the connection that the copy is to live on.
+pub fn copy_command(of: &str, copy: &str) -> String {
+    format!("SELECT pg_catalog.pg_copy_logical_replication_slot({}, {}, true)", literal(of), literal(copy))
+}
+
 /// The command that drops a slot of ours and waits until nobody uses it.
 pub fn drop_command(name: &str) -> String {
     format!("DROP_REPLICATION_SLOT {} WAIT", ident(name))
@@ -229,6 +234,10 @@ mod tests {
         ] {
             assert_eq!(create_command(version, &slot), command);
         }
+        assert_eq!(
+            copy_command("of", "copy"),
+            "SELECT pg_catalog.pg_copy_logical_replication_slot('of', 'copy', true)"
+        );
         assert_eq!(drop_command("a"), r#"DROP_REPLICATION_SLOT "a" WAIT"#);
     }
 

@@ -42,8 +42,7 @@ const MESSAGES_SINCE: u32 = 140_000;
 pub struct Settings {
     pub conninfo: ConnInfo,
     pub selection: Selection,
-    /// None: a temporary slot.
-    pub slot: Option<String>,
+    pub slot: SlotKind,
     /// None: one for the life of the process.
     pub publication: Option<String>,
     /// Whether a new permanent slot is copied to standbys (17+).
@@ -53,6 +52,27 @@ pub struct Settings {
     /// Whether the rows that are there already are read.
     pub takes_snapshot: bool,
     pub snapshot: SnapshotSettings,
+}
+
+/// Which slot the stream comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// One that goes with its connection, and the stream with it.
+    Temporary,
+    /// One of this name, made where there is none.
+    Permanent(String),
+    /// A temporary one that begins where the permanent one of this name stands: positions are of the same stream.
+    CopyOf(String),
+}
+
+impl SlotKind {
+    /// Of a slot that outlives us.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            SlotKind::Temporary => None,
+            SlotKind::Permanent(name) | SlotKind::CopyOf(name) => Some(name),
+        }
+    }
 }
 
 pub struct PostgresSource {
@@ -80,8 +100,11 @@ struct Prepared {
 impl PostgresSource {
     pub fn new(settings: Settings) -> Result<Self> {
         let temporary = slot::temporary_name();
-        let slot = settings.slot.clone().unwrap_or_else(|| temporary.clone());
-        slot::check_name(&slot)?;
+        settings.slot.name().map_or(Ok(()), slot::check_name)?;
+        let slot = match &settings.slot {
+            SlotKind::Permanent(name) => name.clone(),
+            SlotKind::Temporary | SlotKind::CopyOf(_) => temporary.clone(),
+        };
         let publication = settings.publication.clone().unwrap_or(temporary);
         Ok(PostgresSource {
             settings,
@@ -96,7 +119,12 @@ impl PostgresSource {
     }
 
     fn is_temporary(&self) -> bool {
-        self.settings.slot.is_none()
+        !matches!(self.settings.slot, SlotKind::Permanent(_))
+    }
+
+    /// The slot that positions are of.
+    fn stream_name(&self) -> &str {
+        self.settings.slot.name().unwrap_or(&self.slot)
     }
 
     async fn sql(&mut self) -> Result<&Sql> {
@@ -111,6 +139,10 @@ impl PostgresSource {
         if let Some(connection) = self.replication.take() {
             return Ok(connection);
         }
+        if let (SlotKind::CopyOf(of), true) = (&self.settings.slot, self.prepared.is_some()) {
+            let of = of.clone();
+            return self.copy_slot(&of).await;
+        }
         if self.is_temporary() && self.prepared.is_some() {
             return Err(Error::new(
                 crate::error::Class::Data,
@@ -120,6 +152,20 @@ impl PostgresSource {
         }
         let info = self.sql().await?.same_server().clone();
         Connection::connect(&info, Role::Replication).await
+    }
+
+    /// A connection with a temporary copy of a slot: it begins where that one is confirmed, and its point need not be
+    /// looked for. Under a name of its own, since a server may not have noticed that the last copy's connection is gone.
+    async fn copy_slot(&mut self, of: &str) -> Result<Connection> {
+        let info = self.sql().await?.same_server().clone();
+        let mut connection = Connection::connect(&info, Role::Replication).await?;
+        let copy = slot::temporary_name();
+        let command = slot::copy_command(of, &copy);
+        let copied = connection.simple_query(&command).await;
+        copied
+            .map_err(|error| error.context(format!("copying replication slot {of:?} for a consumer that is behind")))?;
+        self.slot = copy;
+        Ok(connection)
     }
 
     fn prepared(&mut self) -> Result<&mut Prepared> {
@@ -218,7 +264,7 @@ impl Source for PostgresSource {
             timeline: column("timeline")?,
             database: column("dbname")?,
             // A temporary slot's name is another one each time, and nothing is stored under it.
-            stream: self.slot.clone(),
+            stream: self.stream_name().to_owned(),
         };
         self.replication = Some(connection);
         Ok(lineage)
@@ -226,14 +272,14 @@ impl Source for PostgresSource {
 
     async fn retention(&mut self, stored: &Lineage, position: &Position) -> Result<Verdict> {
         let lsn = position.lsn()?;
-        let slot = self.slot.clone();
+        let slot = self.stream_name().to_owned();
         self.sql().await?;
         let mut connection = self.replication().await?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let mut observed = Observed::ask(&mut connection, sql, &slot).await?;
         self.replication = Some(connection);
         // A temporary slot of this name is our own: it lives on the connection that was asked.
-        if let Some(slot) = observed.slot.as_mut().filter(|_| self.is_temporary()) {
+        if let Some(slot) = observed.slot.as_mut().filter(|_| self.settings.slot == SlotKind::Temporary) {
             slot.temporary = false;
         }
         if let Some(warning) = observed.slot.as_ref().and_then(retention::warning) {
@@ -243,6 +289,11 @@ impl Source for PostgresSource {
     }
 
     async fn prepare(&mut self, state: &State) -> Result<Ready> {
+        // A fresh snapshot needs a slot whose making exports one; everything else begins where the main slot stands.
+        let fresh = self.settings.takes_snapshot && Progress::from_state(state)?.is_none();
+        if let (SlotKind::CopyOf(of), false) = (self.settings.slot.clone(), fresh) {
+            self.replication = Some(self.copy_slot(&of).await?);
+        }
         let (slot, publication_name) = (self.slot.clone(), self.publication.clone());
         let ownership = match self.settings.publication {
             // With a temporary slot nothing is to stay behind: a named publication is used as it is.
@@ -373,6 +424,16 @@ impl Source for PostgresSource {
         Ok(Position::Postgres(row.get::<_, &str>(0).parse()?))
     }
 
+    async fn earliest(&mut self) -> Result<Position> {
+        let slot = self.stream_name().to_owned();
+        let sql = self.sql().await?;
+        let state = SlotState::read(sql.client(), sql.server_version_num(), &slot).await?;
+        let confirmed = state.and_then(|state| state.confirmed_flush_lsn);
+        confirmed.map(Position::Postgres).ok_or_else(|| {
+            Error::lost(format!("replication slot {slot:?} holds no log")).remedy("begin with a snapshot")
+        })
+    }
+
     async fn stream(
         &mut self,
         from: Position,
@@ -437,7 +498,7 @@ impl Source for PostgresSource {
 
     async fn check(&mut self, _stored: Option<Stored<'_>>) -> Result<Vec<Finding>> {
         let Settings { conninfo, selection, slot, publication, takes_snapshot, .. } = &self.settings;
-        let (slot, publication) = (slot.as_deref(), publication.as_deref());
+        let (slot, publication) = (slot.name(), publication.as_deref());
         check::check(conninfo, &Wanted { selection, slot, publication, snapshot: *takes_snapshot }).await
     }
 

@@ -283,6 +283,10 @@ impl Source for ScriptedSource {
         Ok(at(self.log.end()))
     }
 
+    async fn earliest(&mut self) -> Result<Position> {
+        Ok(at(1))
+    }
+
     async fn stream(
         &mut self,
         from: Position,

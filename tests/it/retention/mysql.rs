@@ -99,6 +99,16 @@ fn oldest_but(server: &Server, newer: usize) -> String {
     names[names.len() - 1 - newer].to_owned()
 }
 
+/// The first position that is there is one, by the verdict and by what the server does, and begins the oldest file.
+async fn begins(server: &Server) {
+    let (lineage, observed) = observe(server).await;
+    let (mut connection, facts) = connect(server).await;
+    let beginning = status::beginning(&mut connection, &facts, &observed.files).await.unwrap();
+    assert_eq!(*beginning.file, *observed.files[0].name);
+    assert_eq!(verdict(&lineage, &beginning, &observed), Verdict::Valid, "{beginning}");
+    asked(server, &beginning).await.unwrap_or_else(|refusal| panic!("{beginning}: {refusal}"));
+}
+
 #[tokio::test]
 async fn gtids_of_mysql() {
     let Some(server) = Server::own(Version::MySql97, &[]) else { return };
@@ -118,9 +128,11 @@ async fn gtids_of_mysql() {
         format!("{uuid}:2-8"),
     ]);
     assert_eq!(agree(&server, &positions).await, 4, "those that the server never had");
+    begins(&server).await;
     server.sql("", &format!("purge binary logs to '{}'", oldest_but(&server, 1)));
     let lost = agree(&server, &positions).await;
     assert!((7..positions.len()).contains(&lost), "{lost} of {}", positions.len());
+    begins(&server).await;
     server.sql("", "reset binary logs and gtids");
     server.sql("", insert);
     // The log begins anew: only what is within its one transaction is still a position of it.
@@ -174,6 +186,7 @@ async fn gtids_of_mariadb() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             assert!(agree(&server, &positions).await > before);
+            begins(&server).await;
         }
         server.sql("", "reset master");
         write(0, 1);

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod identity;
+mod lane;
 mod lost;
 mod publications;
 mod shapes;
