@@ -8,6 +8,8 @@ pub mod fault;
 pub mod flow;
 pub mod offset;
 pub mod pipeline;
+pub mod print;
+pub mod proto;
 pub mod quantity;
 pub mod record;
 pub mod sink;

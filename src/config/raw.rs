@@ -107,8 +107,8 @@ pub struct RawSource {
     #[serde(default)]
     #[schemars(range(min = 1, max = 4294967295u32))]
     pub server_id: Option<u32>,
-    /// MySQL: whether to acknowledge transactions as a semi-synchronous replica: the server's clients wait until a
-    /// transaction has been read. Without it, not.
+    /// MySQL: whether to acknowledge transactions as a semi-synchronous replica: the server's clients wait until what
+    /// is wanted of a transaction is in every sink and its position is stored. Without it, not.
     #[serde(default)]
     pub semi_sync: Option<bool>,
     /// MySQL: how much of prepared XA transactions is kept in the store until they are committed or rolled back; more is

@@ -27,17 +27,19 @@
 //! | array | array, nested as its dimensions; with lower bounds other than 1 a string, the source's own text |
 //! | everything else | string |
 
-mod escape;
 mod plan;
 mod time;
 mod value;
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::record::{Before, CdcRecord, Change, Origin, Position, Row, Scratch, TableSchema, Txn, ValueError};
+use crate::print::{quoted, quoted_bytes, unsigned};
+use crate::record::{
+    Before, CdcRecord, Cell, Change, Column, Origin, Position, Row, Scratch, TableSchema, Txn, ValueError,
+};
 
-use escape::string;
 use plan::{Plan, Plans};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct JsonEncoder {
 struct Work {
     /// Columns of the row at hand that were not sent.
     unchanged: Vec<u16>,
+    /// Where each column of an update's old row was printed, empty where it was not.
+    printed: Vec<Range<usize>>,
     scratch: Scratch,
 }
 
@@ -79,7 +83,7 @@ impl Tail {
         // Writing to a vector cannot fail.
         let _ = write!(out, "{}\",\"tx\":", txn.commit);
         match txn.id {
-            Some(id) => value::unsigned(id, out),
+            Some(id) => unsigned(id, out),
             None => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(b",\"ord\":");
@@ -93,6 +97,11 @@ impl Tail {
 impl JsonEncoder {
     pub fn new(options: JsonOptions) -> Self {
         JsonEncoder { options, plans: Plans::default(), tail: Tail::default(), work: Work::default() }
+    }
+
+    /// One more with the same options.
+    pub fn another(&self) -> Self {
+        JsonEncoder::new(self.options)
     }
 
     /// Appends the record's line; nothing for a begin or a commit that was not asked for.
@@ -132,11 +141,8 @@ impl JsonEncoder {
             Change::Update { table, before, after } => {
                 let plan = self.plans.of(table);
                 out.extend_from_slice(&plan.head);
-                let encoded = key(plan, after, &mut self.work.scratch, out).and_then(|()| {
-                    old_row(plan, before, &mut self.work, out)?;
-                    out.extend_from_slice(b",\"after\":");
-                    row(plan, after, &mut self.work, out)
-                });
+                let encoded = key(plan, after, &mut self.work.scratch, out)
+                    .and_then(|()| rows(plan, before, after, &mut self.work, out));
                 encoded.map_err(|wrong| wrong.at(table, &record.txn.commit, out, start))?;
                 unchanged(plan, &mut self.work, out);
             }
@@ -162,7 +168,7 @@ impl JsonEncoder {
             Change::SchemaChange { table, previous, ddl } => {
                 plan::subject(table, out);
                 out.extend_from_slice(b",\"version\":");
-                value::unsigned(table.version.into(), out);
+                unsigned(table.version.into(), out);
                 out.extend_from_slice(b",\"columns\":");
                 columns(table, out);
                 out.extend_from_slice(b",\"previous\":");
@@ -172,20 +178,20 @@ impl JsonEncoder {
                 }
                 out.extend_from_slice(b",\"ddl\":");
                 match ddl {
-                    Some(ddl) => string(ddl.as_bytes(), out),
+                    Some(ddl) => quoted(ddl, out),
                     None => out.extend_from_slice(b"null"),
                 }
             }
             Change::Message { prefix, content, transactional } => {
-                if std::str::from_utf8(prefix).is_err() {
+                out.extend_from_slice(b"{\"op\":\"?\",\"prefix\":");
+                if !quoted_bytes(prefix, out) {
+                    out.truncate(start);
                     let position = &record.txn.commit;
                     return Err(Error::data(format!(
                         "encoding a logical message at {position} as JSON: its prefix is not UTF-8"
                     ))
                     .remedy("have the writer of the message use a prefix in UTF-8"));
                 }
-                out.extend_from_slice(b"{\"op\":\"?\",\"prefix\":");
-                string(prefix, out);
                 out.extend_from_slice(b",\"content\":");
                 value::base64(content, out);
                 flag(b",\"transactional\":", *transactional, out);
@@ -193,16 +199,16 @@ impl JsonEncoder {
         }
         out[start + plan::OP_AT] = op;
         out.extend_from_slice(&self.tail.before_ordinal);
-        value::unsigned(record.ordinal, out);
+        unsigned(record.ordinal, out);
         out.extend_from_slice(&self.tail.after_ordinal);
         Ok(())
     }
 }
 
-/// A value that could not be encoded, before it is known where.
+/// A value that could not be encoded, before it is known where. Boxed, since what every cell returns should be small.
 struct Wrong {
     column: usize,
-    cause: ValueError,
+    cause: Box<ValueError>,
 }
 
 impl Wrong {
@@ -213,14 +219,14 @@ impl Wrong {
         let (name, source_type) =
             table.columns.get(self.column).map_or(("?", "?"), |column| (&*column.name, &*column.source_type));
         Error::data(format!("encoding column {name:?} ({source_type}) of {table} at {position} as JSON"))
-            .because(self.cause)
+            .because(*self.cause)
             .remedy(format!("exclude the column with --exclude-columns '{table}.{name}', or correct the value"))
     }
 }
 
 /// The key's columns as an object, null without a complete key.
 #[inline]
-fn key(plan: &Plan, row: &Row<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn key(plan: &Plan, row: &Row<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Box<Wrong>> {
     let complete = |&column: &u16| {
         let cell = row.cell(column.into());
         cell.is_value() || cell.is_null()
@@ -229,34 +235,97 @@ fn key(plan: &Plan, row: &Row<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> 
         out.extend_from_slice(b"null");
         return Ok(());
     }
-    let mut opening = b'{';
-    for &column in &plan.key {
-        cell(plan, row, column.into(), opening, scratch, out)?;
-        opening = b',';
+    let object = Object::begin(out);
+    for &index in &plan.key {
+        let index = usize::from(index);
+        plan.names[index].write(out);
+        let printed = print(row, row.cell(index), &row.schema().columns[index], scratch, out);
+        printed.map_err(|cause| Box::new(Wrong { column: index, cause }))?;
     }
-    out.push(b'}');
+    object.end(out);
     Ok(())
 }
 
 /// The row's columns that were sent, as an object; notes those that are unchanged.
 #[inline]
-fn row(plan: &Plan, row: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Wrong> {
+fn row(plan: &Plan, row: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Box<Wrong>> {
     work.unchanged.clear();
-    let mut opening = b'{';
-    for column in 0..plan.width() {
-        let sent = row.cell(column);
+    let object = Object::begin(out);
+    for (index, (name, (sent, column))) in plan.names.iter().zip(row.cells()).enumerate() {
         if sent.is_value() || sent.is_null() {
-            cell(plan, row, column, opening, &mut work.scratch, out)?;
-            opening = b',';
+            name.write(out);
+            let printed = print(row, sent, column, &mut work.scratch, out);
+            printed.map_err(|cause| Box::new(Wrong { column: index, cause }))?;
         } else if sent.is_unchanged() {
-            work.unchanged.push(column as u16);
+            work.unchanged.push(index as u16);
         }
     }
-    out.extend_from_slice(if opening == b'{' { b"{}" } else { b"}" });
+    object.end(out);
     Ok(())
 }
 
-fn old_row(plan: &Plan, before: &Before<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Wrong> {
+/// The old row of an update and the new one. A cell that is what it was is printed once and copied: most cells of most
+/// updates are, where the server logs all of the old row.
+#[inline]
+fn rows(plan: &Plan, before: &Before<'_>, new: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Box<Wrong>> {
+    let (Before::Key(old) | Before::Full(old)) = before else {
+        out.extend_from_slice(b",\"before\":null,\"after\":");
+        return row(plan, new, work, out);
+    };
+    out.extend_from_slice(b",\"before\":");
+    work.printed.clear();
+    let object = Object::begin(out);
+    for (index, (name, (sent, column))) in plan.names.iter().zip(old.cells()).enumerate() {
+        let start = out.len();
+        if sent.is_value() || sent.is_null() {
+            name.write(out);
+            let printed = print(old, sent, column, &mut work.scratch, out);
+            printed.map_err(|cause| Box::new(Wrong { column: index, cause }))?;
+        }
+        work.printed.push(start..out.len());
+    }
+    object.end(out);
+
+    out.extend_from_slice(b",\"after\":");
+    work.unchanged.clear();
+    let object = Object::begin(out);
+    // Cells that stand one behind the other in the old row are copied at once.
+    let mut same = 0..0;
+    for (index, ((name, printed), (sent, column))) in plan.names.iter().zip(&work.printed).zip(new.cells()).enumerate()
+    {
+        if sent.is_value() && old.bytes(index) == new.bytes(index) {
+            if same.end != printed.start {
+                copy(&mut same, out);
+                same.start = printed.start;
+            }
+            same.end = printed.end;
+        } else if sent.is_value() || sent.is_null() {
+            copy(&mut same, out);
+            name.write(out);
+            let printed = print(new, sent, column, &mut work.scratch, out);
+            printed.map_err(|cause| Box::new(Wrong { column: index, cause }))?;
+        } else if sent.is_unchanged() {
+            work.unchanged.push(index as u16);
+        }
+    }
+    copy(&mut same, out);
+    object.end(out);
+    Ok(())
+}
+
+/// Appends what stands at `same`, members that were printed before, and makes it empty.
+#[inline]
+fn copy(same: &mut Range<usize>, out: &mut Vec<u8>) {
+    if same.start < same.end {
+        let at = out.len();
+        out.extend_from_within(same.clone());
+        // It may have been the first member there.
+        out[at] = b',';
+    }
+    *same = 0..0;
+}
+
+fn old_row(plan: &Plan, before: &Before<'_>, work: &mut Work, out: &mut Vec<u8>) -> Result<(), Box<Wrong>> {
     out.extend_from_slice(b",\"before\":");
     match before {
         Before::None => {
@@ -267,20 +336,47 @@ fn old_row(plan: &Plan, before: &Before<'_>, work: &mut Work, out: &mut Vec<u8>)
     }
 }
 
-/// `{"name":value` or `,"name":value`.
-#[inline]
-fn cell(
-    plan: &Plan,
-    row: &Row<'_>,
-    column: usize,
-    opening: u8,
+/// An object whose members are all written as `,"name":value`.
+struct Object {
+    start: usize,
+}
+
+impl Object {
+    #[inline]
+    fn begin(out: &[u8]) -> Self {
+        Object { start: out.len() }
+    }
+
+    /// Makes the first comma a brace, and closes it.
+    #[inline]
+    fn end(self, out: &mut Vec<u8>) {
+        match out.get_mut(self.start) {
+            Some(first) => {
+                *first = b'{';
+                out.push(b'}');
+            }
+            None => out.extend_from_slice(b"{}"),
+        }
+    }
+}
+
+/// A value, or null.
+#[inline(always)]
+fn print<'b>(
+    row: &Row<'b>,
+    cell: Cell,
+    column: &'b Column,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
-) -> Result<(), Wrong> {
-    let at = out.len();
-    out.extend_from_slice(plan.prefix(column));
-    out[at] = opening;
-    row.value(column, scratch).and_then(|value| value::value(&value, out)).map_err(|cause| Wrong { column, cause })
+) -> Result<(), Box<ValueError>> {
+    if column.utf8 && cell.is_value() && quoted_bytes(row.wire(cell), out) {
+        return Ok(());
+    }
+    // By reference: a value is not moved once more on its way.
+    match &row.decode(cell, column, scratch) {
+        Ok(value) => value::value(value, out),
+        Err(cause) => Err(Box::new(cause.clone())),
+    }
 }
 
 #[inline]
@@ -290,15 +386,13 @@ fn unchanged(plan: &Plan, work: &mut Work, out: &mut Vec<u8>) {
         return;
     }
     out.extend_from_slice(b",\"unchanged\":");
-    let mut opening = b'[';
+    let start = out.len();
     for column in columns.drain(..) {
-        let at = out.len();
-        // The prefix is `,"name":`.
-        let prefix = plan.prefix(column.into());
-        out.extend_from_slice(&prefix[..prefix.len() - 1]);
-        out[at] = opening;
-        opening = b',';
+        plan.names[usize::from(column)].write(out);
+        // Without the colon.
+        out.pop();
     }
+    out[start] = b'[';
     out.push(b']');
 }
 
@@ -311,9 +405,9 @@ fn columns(table: &TableSchema, out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, column) in table.columns.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b"{\"name\":" } else { b",{\"name\":" });
-        string(column.name.as_bytes(), out);
+        quoted(&column.name, out);
         out.extend_from_slice(b",\"type\":");
-        string(column.source_type.as_bytes(), out);
+        quoted(&column.source_type, out);
         flag(b",\"nullable\":", column.nullable, out);
         flag(b",\"key\":", table.key.iter().any(|&key| usize::from(key) == index), out);
         out.push(b'}');

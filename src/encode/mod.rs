@@ -5,6 +5,8 @@
 //! - What depends on a table alone is compiled once per version of its shape and kept by the `Arc` of that version.
 //! - A record is appended whole or not at all.
 
+mod hex;
 mod json;
+pub mod proto;
 
 pub use json::{JsonEncoder, JsonOptions};

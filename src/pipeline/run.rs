@@ -361,10 +361,10 @@ impl Pipeline {
         let mut backoff = Backoff::default();
         let mut resume = start.plan.resume_snapshot.clone();
         loop {
-            let state = lock(&self.store).load()?.state;
+            let before = lock(&self.store).load()?.state;
             let mut stop = self.stop.clone();
             let error = tokio::select! {
-                result = self.source.snapshot(resume, &state, outlet) => match result {
+                result = self.source.snapshot(resume, &before, outlet) => match result {
                     Ok(point) => return Ok(Some(point)),
                     Err(error) if error.is_transient() => error,
                     Err(error) => return Err(error),
@@ -379,6 +379,9 @@ impl Pipeline {
             }
             let checkpoint = lock(&self.store).load()?;
             resume = self.source.interrupted(&checkpoint.state)?;
+            if checkpoint.state != before {
+                backoff.reset();
+            }
             let needed = resume.iter().chain(&start.plan.needed).cloned().reduce(Position::earlier);
             if !self.meets_again(error, &start.lineage, needed.as_ref(), &mut backoff).await? {
                 return Ok(None);

@@ -48,6 +48,10 @@ pub struct Column {
     /// What `decode` has to know of the wire form and the bytes do not say (MySQL: precision, digits of a fraction,
     /// character set); its meaning is between the source and its decoder, 0 where there is nothing.
     pub layout: u32,
+    /// Whether the value is `Text` and the wire bytes, where they are UTF-8, are that text as they stand. A format that
+    /// looks at every byte anyway may then take them without `decode`; of other bytes `decode` says what is wrong. False
+    /// is right for every column.
+    pub utf8: bool,
 }
 
 /// Decodes the bytes of one cell.

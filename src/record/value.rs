@@ -69,7 +69,7 @@ pub type ArrayWalk =
     fn(&[u8], &ArrayType, &mut dyn FnMut(ArrayEvent<'_>) -> Result<(), ValueError>) -> Result<(), ValueError>;
 
 /// Why bytes are not a value of their column's type. Table, column and position are added by who knows them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueError {
     pub expected: &'static str,
     /// The start of what was there, readable.

@@ -2,8 +2,8 @@
 //!
 //! - **Guarantee**: at least once. Durable means written to the descriptor: what the reader does with it is the reader's
 //!   affair. After a restart everything since the last stored position comes again, with the same order keys.
-//! - **Batching**: every delivery is written before `write` returns, in pieces of whole lines, so a flush costs nothing
-//!   and happens whenever nothing more is queued. The keys only bound how rarely the position is stored.
+//! - **Batching**: a flush writes what is still being encoded on other threads, and happens whenever nothing more is
+//!   queued. The keys only bound how rarely the position is stored.
 //! - **Configuration**: `type: stdout`, `transactions`, and the common batching keys.
 //! - **Errors**: a reader that went away ends the sink with an error that [`reader_went_away`] knows, so that the program
 //!   can end quietly as `… | head` expects. Any other failed write is `Transient`: opened again, the sink repeats what
@@ -23,7 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::config::{DEFAULT_BATCHING, batching_of};
-use super::lines::{Encode, LineBuffer, blocking};
+use super::lines::{Ahead, Encode, LineBuffer, blocking};
 use super::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
 use crate::error::{Class, Error, Finding, Result};
 use crate::quantity::{ByteSize, Span};
@@ -55,6 +55,8 @@ pub struct StdoutSink<E> {
     /// Whether a write may wait for somebody: not for a file or for `/dev/null`.
     may_block: bool,
     lines: LineBuffer,
+    /// Deliveries before `last` whose lines are not written yet.
+    ahead: Ahead<E>,
     last: Seq,
 }
 
@@ -76,6 +78,19 @@ impl<E: Encode> StdoutSink<E> {
             added?;
         }
         write(lines)
+    }
+
+    /// Writes the oldest delivery that is being encoded ahead. Whether there was one.
+    async fn write_next(&mut self) -> Result<bool> {
+        let Some(encoded) = self.ahead.next().await else { return Ok(false) };
+        let mut encoded = encoded?;
+        let (name, output, lines) = (&self.name, &mut self.output, &encoded.lines);
+        let mut write =
+            || output.file().and_then(|file| file.write_all(lines)).map_err(|error| write_error(name, error));
+        if self.may_block { blocking(write) } else { write() }?;
+        let result = std::mem::replace(&mut encoded.result, Ok(()));
+        self.ahead.done(encoded);
+        result.map(|()| true)
     }
 }
 
@@ -105,6 +120,7 @@ impl<E: Encode> StdoutSink<E> {
             output,
             may_block: true,
             lines: LineBuffer::default(),
+            ahead: Ahead::new(),
             last: Seq(0),
         }
     }
@@ -166,6 +182,7 @@ impl<E: Encode> Sink for StdoutSink<E> {
 
     async fn open(&mut self, _stored: &SinkOffset) -> Result<Option<SinkOffset>> {
         self.lines.clear();
+        self.ahead.clear();
         let kind = self.output.file().and_then(|file| file.metadata());
         let kind = kind.map_err(|error| write_error(&self.name, error))?;
         self.may_block = !(kind.is_file() || (kind.file_type().is_char_device() && kind.rdev() == NULL_DEVICE));
@@ -173,12 +190,22 @@ impl<E: Encode> Sink for StdoutSink<E> {
     }
 
     async fn write(&mut self, delivery: &Delivery) -> Result<Accepted> {
-        if self.may_block { blocking(|| self.write_all(delivery)) } else { self.write_all(delivery) }?;
+        if self.ahead.wants(delivery) {
+            while self.ahead.is_full() {
+                self.write_next().await?;
+            }
+            self.ahead.begin(&self.encoder, delivery);
+        } else {
+            while self.write_next().await? {}
+            self.ahead.clear();
+            if self.may_block { blocking(|| self.write_all(delivery)) } else { self.write_all(delivery) }?;
+        }
         self.last = delivery.batch.seq;
         Ok(Accepted(self.last))
     }
 
     async fn flush(&mut self) -> Result<Durable> {
+        while self.write_next().await? {}
         Ok(Durable(self.last))
     }
 

@@ -61,6 +61,7 @@ fn schema_of(relation: &Relation<'_>, version: u32, named: &HashMap<u32, String>
             nullable: !column.key,
             decode,
             layout: 0,
+            utf8: false,
         }
     });
     let key = relation.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(index, _)| index as u16);

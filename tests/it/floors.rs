@@ -9,7 +9,7 @@ use crate::support::project;
 
 /// Rooms (the first module below the crate) by floor. A room imports from floors below its own only.
 const FLOORS: [&[&str]; 7] = [
-    &["error", "fault", "quantity", "suggest"],
+    &["error", "fault", "print", "proto", "quantity", "suggest"],
     &["record"],
     &["wire", "encode", "flow"],
     &["source", "sink", "offset"],

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::{Database, Server, walbrook};
 
 /// Far more than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `done` says so.
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {

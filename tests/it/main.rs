@@ -15,6 +15,7 @@ mod floors;
 mod lifecycle;
 mod offsets;
 mod pipeline;
+mod proto;
 mod retention;
 mod servers;
 mod sinks;

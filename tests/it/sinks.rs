@@ -35,6 +35,7 @@ fn schema() -> Arc<TableSchema> {
         nullable: true,
         decode: text,
         layout: 0,
+        utf8: false,
     };
     Arc::new(TableSchema {
         id: 1,
@@ -62,6 +63,13 @@ impl Batches {
 
     /// A batch of whole transactions, each given by its rows.
     fn of(&mut self, transactions: &[&[&str]]) -> Arc<Batch> {
+        fn bytes<'r>(rows: &&[&'r str]) -> Vec<&'r [u8]> {
+            rows.iter().map(|row| row.as_bytes()).collect()
+        }
+        self.of_bytes(&transactions.iter().map(bytes).collect::<Vec<_>>())
+    }
+
+    fn of_bytes(&mut self, transactions: &[Vec<&[u8]>]) -> Arc<Batch> {
         let mut builder = BatchBuilder::new(Origin::Stream);
         let mut frame = Vec::new();
         for rows in transactions {
@@ -76,7 +84,7 @@ impl Batches {
             for (ordinal, row) in rows.iter().enumerate() {
                 let cells = builder.cells_start();
                 builder.cells_mut().push(Cell::at(frame.len(), row.len()));
-                frame.extend_from_slice(row.as_bytes());
+                frame.extend_from_slice(row);
                 builder.insert(table, cells, ordinal as u64 + 1);
             }
             builder.commit(rows.len() as u64 + 1);
@@ -261,6 +269,51 @@ async fn a_reader_that_went_away_is_told_from_other_errors() {
     assert!(!reader_went_away(&error) && error.class() == Class::Transient, "{error:?}");
 }
 
+/// Deliveries large enough to be encoded on other threads, some smaller ones between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_encoded_ahead_comes_in_order_and_so_does_its_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let file = File::create(&path).unwrap();
+    let mut sink: Box<dyn Sink> = Box::new(StdoutSink::into_file("out", &StdoutConfig::default(), json(), file));
+    open(&mut sink, &SinkOffset::default()).await;
+    let (mut batches, body) = (Batches::new(), "x".repeat(1000));
+    let mut rows = |count: usize, wrong: Option<usize>| {
+        let row = |index| if Some(index) == wrong { &b"\xff"[..] } else { body.as_bytes() };
+        batches.of_bytes(&[(0..count).map(row).collect()])
+    };
+    let good: Vec<_> = [400, 1, 40, 300, 2, 50, 40, 450, 3, 40].into_iter().map(|count| rows(count, None)).collect();
+    deliver(&mut sink, &good).await;
+    let mut expected: Vec<_> = good.iter().flat_map(|batch| keys(batch)).collect();
+    assert_eq!(keys_of_lines(&fs::read(&path).unwrap()), expected);
+
+    let bad = [rows(300, None), rows(100, Some(50)), rows(40, None), rows(40, None)];
+    let mut error = None;
+    for batch in &bad {
+        match sink.write(&Delivery::whole(batch.clone())).await {
+            Ok(accepted) => assert_eq!(accepted, Accepted(batch.seq)),
+            Err(failed) => {
+                error = Some(failed);
+                break;
+            }
+        }
+    }
+    let error = match error {
+        Some(error) => error,
+        None => sink.flush().await.unwrap_err(),
+    };
+    assert_eq!(error.class(), Class::Data);
+    assert!(format!("{error}").contains("\"body\" (text) of public.notes"), "{error}");
+    expected.extend(bad[..2].iter().flat_map(|batch| keys(batch)).take(300 + 50));
+    assert_eq!(keys_of_lines(&fs::read(&path).unwrap()), expected);
+
+    // Opened again it goes on, and nothing of what failed comes.
+    open(&mut sink, &SinkOffset::default()).await;
+    deliver(&mut sink, &bad[2..3]).await;
+    expected.extend(keys(&bad[2]));
+    assert_eq!(keys_of_lines(&fs::read(&path).unwrap()), expected);
+}
+
 /// One worker thread: a write that blocked it would stop everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_reader_that_does_not_read_blocks_its_sink_only() {
@@ -280,7 +333,7 @@ async fn a_reader_that_does_not_read_blocks_its_sink_only() {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
-    tokio::time::timeout(Duration::from_secs(10), others).await.expect("the other task stands still").unwrap();
+    tokio::time::timeout(Duration::from_secs(60), others).await.expect("the other task stands still").unwrap();
     assert_eq!(ticks.load(Ordering::Relaxed), 20);
     assert!(!written.is_finished(), "a pipe holds 64 KiB of the 1 MiB");
     let text = tokio::task::spawn_blocking(move || {

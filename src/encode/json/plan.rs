@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::escape::string;
+use crate::print::quoted;
 use crate::record::TableSchema;
 
 /// Where a line's op letter stands: `{"op":"?"`.
@@ -14,21 +14,18 @@ pub(super) struct Plan {
     schema: Arc<TableSchema>,
     /// `{"op":"?","db":…,"schema":…,"table":…,"key":`.
     pub(super) head: Box<[u8]>,
-    /// `,"name":` of every column, one behind the other.
-    prefixes: Box<[u8]>,
-    /// Where each column's prefix ends.
-    ends: Box<[u32]>,
+    pub(super) names: Box<[Name]>,
     pub(super) key: Box<[u16]>,
 }
 
 /// `{"op":"?","db":…,"schema":…,"table":…`.
 pub(super) fn subject(schema: &TableSchema, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"op\":\"?\",\"db\":");
-    string(schema.database.as_bytes(), out);
+    quoted(&schema.database, out);
     out.extend_from_slice(b",\"schema\":");
-    string(schema.namespace.as_bytes(), out);
+    quoted(&schema.namespace, out);
     out.extend_from_slice(b",\"table\":");
-    string(schema.name.as_bytes(), out);
+    quoted(&schema.name, out);
 }
 
 impl Plan {
@@ -36,31 +33,56 @@ impl Plan {
         let mut head = Vec::new();
         subject(schema, &mut head);
         head.extend_from_slice(b",\"key\":");
-        let mut prefixes = Vec::new();
-        let ends = schema.columns.iter().map(|column| {
-            prefixes.push(b',');
-            string(column.name.as_bytes(), &mut prefixes);
-            prefixes.push(b':');
-            prefixes.len() as u32
-        });
-        let ends = ends.collect();
-        Plan { schema: schema.clone(), head: head.into(), prefixes: prefixes.into(), ends, key: schema.key.clone() }
-    }
-
-    #[inline]
-    pub(super) fn width(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// `,"name":`.
-    #[inline]
-    pub(super) fn prefix(&self, column: usize) -> &[u8] {
-        let start = if column == 0 { 0 } else { self.ends[column - 1] };
-        &self.prefixes[start as usize..self.ends[column] as usize]
+        let names = schema.columns.iter().map(|column| Name::new(&column.name)).collect();
+        Plan { schema: schema.clone(), head: head.into(), names, key: schema.key.clone() }
     }
 }
 
-/// A plan is about 30 bytes a column: 1,024 tables of 20 columns take 600 KB. A database with more changing tables at
+/// Names of up to 20 bytes are most.
+const SHORT_NAME: usize = 24;
+
+/// `,"name":`.
+pub(super) enum Name {
+    /// Written whole, then cut: a copy of a size that the compiler knows.
+    Short {
+        text: [u8; SHORT_NAME],
+        len: u8,
+    },
+    Long(Box<[u8]>),
+}
+
+// One a column of every table that changes.
+const _: () = assert!(size_of::<Name>() <= 32);
+
+impl Name {
+    fn new(name: &str) -> Self {
+        let mut prefix = vec![b','];
+        quoted(name, &mut prefix);
+        prefix.push(b':');
+        match prefix.len() {
+            len @ ..=SHORT_NAME => {
+                prefix.resize(SHORT_NAME, b' ');
+                Name::Short { text: prefix.try_into().unwrap_or([b' '; SHORT_NAME]), len: len as u8 }
+            }
+            _ => Name::Long(prefix.into()),
+        }
+    }
+
+    /// Appends `,"name":`.
+    #[inline]
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Name::Short { text, len } => {
+                let at = out.len();
+                out.extend_from_slice(text);
+                out.truncate(at + usize::from(*len));
+            }
+            Name::Long(text) => out.extend_from_slice(text),
+        }
+    }
+}
+
+/// A plan is 32 bytes a column and the table's names: 1,024 tables of 20 columns take 900 KB. A database with more changing tables at
 /// once compiles some of them again.
 const MAX_PLANS: usize = 1024;
 

@@ -27,6 +27,7 @@ fn column(name: &str, decode: Decode) -> Column {
         nullable: true,
         decode,
         layout: 0,
+        utf8: false,
     }
 }
 
@@ -396,4 +397,65 @@ proptest! {
             prop_assert_eq!(written(Value::F32(single)).parse::<f32>().unwrap().to_bits(), single.to_bits());
         }
     }
+}
+
+/// A value of an old or a new row: few different ones, so that many are the same.
+fn any_cell() -> impl Strategy<Value = Result<&'static str, Cell>> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["", "a", "b\"", "a text longer than any piece that is copied at once", "\u{e9}"])
+            .prop_map(Ok),
+        1 => Just(Err(Cell::NULL)),
+    ]
+}
+
+proptest! {
+    /// What did not change is copied from the old row's text; it reads as if each row were printed by itself.
+    #[test]
+    fn an_update_prints_its_rows_as_an_insert_and_a_delete_do(
+        cells in prop::collection::vec((any_cell(), any_cell(), any::<bool>(), 0..8), 1..8),
+    ) {
+        let mut columns: Vec<_> = (0..cells.len()).map(|index| column(&format!("column {index}"), text)).collect();
+        columns.iter_mut().zip(&cells).for_each(|(column, cell)| column.utf8 = cell.2);
+        let key: Vec<u16> = (0..cells.len() as u16).filter(|index| index % 3 == 1).collect();
+        let schema = table(1, columns, &key);
+        // Of eight, one old cell is missing and one new cell unchanged.
+        let old: Vec<_> = cells.iter().map(|cell| if cell.3 == 0 { Err(Cell::MISSING) } else { cell.0 }).collect();
+        let new: Vec<_> = cells.iter().map(|cell| if cell.3 == 1 { Err(Cell::UNCHANGED) } else { cell.1 }).collect();
+        let mut draft = Draft::new(Origin::Stream);
+        let index = draft.builder.table(&schema);
+        let at = draft.cells(&[new.clone(), old.clone()].concat());
+        draft.builder.update(index, at, Some(false), 1);
+        draft.insert(&schema, &new);
+        let at = draft.cells(&old);
+        draft.builder.delete(index, at, false, 3);
+        let lines = lines(&draft.build(), JsonOptions::default());
+        let part = |line: usize, from: &str, to: &str| {
+            let (_, rest) = lines[line].split_once(from).unwrap();
+            rest.split_once(to).unwrap().0.to_owned()
+        };
+        prop_assert_eq!(part(0, "\"before\":", ",\"after\""), part(2, "\"before\":", ",\"after\""));
+        prop_assert_eq!(part(0, "\"after\":", ",\"pos\""), part(1, "\"after\":", ",\"pos\""));
+        for line in &lines {
+            prop_assert!(serde_json::from_str::<Json>(line).is_ok(), "{}", line);
+        }
+    }
+}
+
+#[test]
+fn text_that_is_taken_as_it_stands_is_still_checked() {
+    let mut column = column("note", text);
+    column.utf8 = true;
+    let schema = table(1, vec![column], &[]);
+    let mut draft = Draft::new(Origin::Stream);
+    let index = draft.builder.table(&schema);
+    draft.frame.extend(b"\xffx");
+    draft.builder.cells_mut().push(Cell::at(0, 2));
+    draft.builder.insert(index, 0, 1);
+    let batch = draft.build();
+    let mut out = b"kept".to_vec();
+    let mut encoder = JsonEncoder::new(JsonOptions::default());
+    let record = batch.records().next().unwrap();
+    let error = encoder.encode(batch.origin, &record, &mut out).unwrap_err();
+    assert!(error.to_string().contains("\"note\" (type of note)"), "{error}");
+    assert_eq!(out, b"kept");
 }

@@ -1,5 +1,6 @@
 //! Dates and times as JSON strings, always six digits of a fraction.
 
+use crate::print::unsigned;
 use crate::record::{Date, DateTime, Time};
 
 /// `00` to `99`.
@@ -22,50 +23,55 @@ fn pair(number: u32) -> [u8; 2] {
 /// The commit time of a transaction, null where it is unknown.
 pub(super) fn unix_micros(micros: Option<i64>, out: &mut Vec<u8>) {
     match micros {
-        Some(micros) => timestamp(DateTime::from_unix_micros(micros), b"Z", out),
+        Some(micros) => timestamp(DateTime::from_unix_micros(micros), true, out),
         None => out.extend_from_slice(b"null"),
     }
 }
 
 pub(super) fn date(date: Date, out: &mut Vec<u8>) {
-    out.push(b'"');
-    day(date, out);
-    end(date, b"", out);
+    open(out, date, b"0000-00-00");
+    end(date, out);
 }
 
-/// `zone`: `Z`, or nothing for a timestamp without one.
+/// With `Z` where it is of the zone UTC.
 #[inline]
-pub(super) fn timestamp(value: DateTime, zone: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    day(value.date, out);
+pub(super) fn timestamp(value: DateTime, utc: bool, out: &mut Vec<u8>) {
+    let text = open(out, value.date, b"0000-00-00T00:00:00.000000");
     let Time { hour, minute, second, micros } = value.time;
-    let [h1, h2] = pair(hour.into());
-    let [m1, m2] = pair(minute.into());
-    let [s1, s2] = pair(second.into());
-    let [f1, f2] = pair(micros / 10_000);
-    let [f3, f4] = pair(micros / 100);
-    let [f5, f6] = pair(micros);
-    out.extend_from_slice(&[b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, f4, f5, f6]);
-    end(value.date, zone, out);
+    text[11..13].copy_from_slice(&pair(hour.into()));
+    text[14..16].copy_from_slice(&pair(minute.into()));
+    text[17..19].copy_from_slice(&pair(second.into()));
+    text[20..22].copy_from_slice(&pair(micros / 10_000));
+    text[22..24].copy_from_slice(&pair(micros / 100));
+    text[24..26].copy_from_slice(&pair(micros));
+    if utc {
+        out.push(b'Z');
+    }
+    end(value.date, out);
 }
 
-/// The date without its era: `2026-11-21`; a year has four digits or as many as it needs.
+/// Appends a quote, digits of a year beyond four, and `text` with the date's digits in its first ten bytes.
 #[inline]
-fn day(date: Date, out: &mut Vec<u8>) {
+fn open<'o, const N: usize>(out: &'o mut Vec<u8>, date: Date, text: &[u8; N]) -> &'o mut [u8; N] {
     // The year of the era: year 0 is 1 BC.
     let year = if date.year > 0 { date.year.unsigned_abs() } else { date.year.unsigned_abs() + 1 };
+    out.push(b'"');
     if year > 9999 {
-        super::value::unsigned((year / 10_000).into(), out);
+        unsigned((year / 10_000).into(), out);
     }
-    let [y1, y2] = pair(year / 100);
-    let [y3, y4] = pair(year);
-    let [m1, m2] = pair(date.month.into());
-    let [d1, d2] = pair(date.day.into());
-    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
+    out.extend_from_slice(text);
+    let text = out.last_chunk_mut::<N>().expect("it was just appended");
+    text[..2].copy_from_slice(&pair(year / 100));
+    text[2..4].copy_from_slice(&pair(year));
+    text[5..7].copy_from_slice(&pair(date.month.into()));
+    text[8..10].copy_from_slice(&pair(date.day.into()));
+    text
 }
 
 #[inline]
-fn end(date: Date, zone: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(zone);
-    out.extend_from_slice(if date.year > 0 { b"\"" } else { b" BC\"" });
+fn end(date: Date, out: &mut Vec<u8>) {
+    if date.year <= 0 {
+        out.extend_from_slice(b" BC");
+    }
+    out.push(b'"');
 }

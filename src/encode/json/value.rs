@@ -3,18 +3,31 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::escape::string;
 use super::time;
+use crate::encode::hex;
+use crate::print::{quoted, signed, unsigned};
 use crate::record::{Array, ArrayEvent, Value, ValueError};
 
 #[inline]
-pub(super) fn value(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(super) fn value(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Box<ValueError>> {
+    // The most frequent ones stand where the value is read.
+    match *value {
+        Value::Int(number) => signed(number, out),
+        Value::UInt(number) => unsigned(number, out),
+        Value::Decimal(text) | Value::Uuid(text) | Value::Text(text) => quoted(text, out),
+        Value::Json(document) => json(document, out),
+        Value::Timestamp(timestamp) => time::timestamp(timestamp, false, out),
+        Value::TimestampTz(timestamp) => time::timestamp(timestamp, true, out),
+        _ => return other(value, out),
+    }
+    Ok(())
+}
+
+fn other(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Box<ValueError>> {
     match *value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-        Value::UInt(number) => unsigned(number, out),
         Value::F32(number) if number.is_finite() => {
             out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
         }
@@ -23,42 +36,32 @@ pub(super) fn value(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), ValueErr
         }
         Value::F32(number) => not_finite(number.into(), out),
         Value::F64(number) => not_finite(number, out),
-        // Digits, letters, signs and points: nothing to escape.
-        Value::Decimal(text) | Value::Uuid(text) => quoted(text.as_bytes(), out),
-        Value::Text(text) => string(text.as_bytes(), out),
-        Value::Json(document) => json(document, out),
         Value::Date(date) => time::date(date, out),
-        Value::Timestamp(timestamp) => time::timestamp(timestamp, b"", out),
-        Value::TimestampTz(timestamp) => time::timestamp(timestamp, b"Z", out),
-        Value::Infinity { negative } => quoted(if negative { b"-infinity" } else { b"infinity" }, out),
+        Value::Infinity { negative } => quoted(if negative { "-infinity" } else { "infinity" }, out),
         Value::Bytes(bytes) => base64(bytes, out),
-        Value::Hex(digits) => return hex(digits, out),
+        Value::Hex(digits) => return hexadecimal(digits, out),
         Value::Array(elements) => return array(&elements, out),
-        Value::Unchanged | Value::Missing => return Err(ValueError::new("a value that was sent", b"")),
+        Value::Unchanged | Value::Missing => return Err(Box::new(ValueError::new("a value that was sent", b""))),
+        Value::Int(_)
+        | Value::UInt(_)
+        | Value::Decimal(_)
+        | Value::Uuid(_)
+        | Value::Text(_)
+        | Value::Json(_)
+        | Value::Timestamp(_)
+        | Value::TimestampTz(_) => return self::value(value, out),
     }
     Ok(())
 }
 
-#[inline]
-pub(super) fn unsigned(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
 #[cold]
 fn not_finite(number: f64, out: &mut Vec<u8>) {
-    let text: &[u8] = match number {
-        f64::INFINITY => b"Infinity",
-        f64::NEG_INFINITY => b"-Infinity",
-        _ => b"NaN",
+    let text = match number {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
     };
     quoted(text, out);
-}
-
-#[inline]
-fn quoted(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(text);
-    out.push(b'"');
 }
 
 /// Raw line breaks are legal only between tokens, where a space means the same.
@@ -81,39 +84,21 @@ pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn hex(digits: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let wrong = || ValueError::new("pairs of hexadecimal digits", digits);
+fn hexadecimal(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Box<ValueError>> {
+    let wrong = || Box::new(ValueError::new("pairs of hexadecimal digits", digits));
     out.reserve(digits.len().div_ceil(6) * 4 + 2);
     out.push(b'"');
     for part in digits.chunks(2 * PART_BYTES) {
         let mut bytes = [0; PART_BYTES];
-        let (pairs, odd) = part.as_chunks::<2>();
-        let mut invalid = !odd.is_empty();
-        for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-            let (high, low) = (NIBBLES[usize::from(high)], NIBBLES[usize::from(low)]);
-            invalid |= (high | low) > 15;
-            *byte = high << 4 | low;
-        }
-        if invalid {
+        let bytes = &mut bytes[..part.len() / 2];
+        if !hex::read(part, bytes) {
             return Err(wrong());
         }
-        base64_part(&bytes[..pairs.len()], out);
+        base64_part(bytes, out);
     }
     out.push(b'"');
     Ok(())
 }
-
-/// The value of a hexadecimal digit, 255 for any other byte.
-static NIBBLES: [u8; 256] = {
-    let mut nibbles = [255; 256];
-    let mut value = 0;
-    while value < 16 {
-        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
-        nibbles[b"0123456789ABCDEF"[value] as usize] = value as u8;
-        value += 1;
-    }
-    nibbles
-};
 
 fn base64_part(part: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
@@ -123,10 +108,10 @@ fn base64_part(part: &[u8], out: &mut Vec<u8>) {
     debug_assert_eq!(written.ok(), Some(room));
 }
 
-fn array(elements: &Array<'_>, out: &mut Vec<u8>) -> Result<(), ValueError> {
+fn array(elements: &Array<'_>, out: &mut Vec<u8>) -> Result<(), Box<ValueError>> {
     // Behind an opening bracket nothing separates; behind anything else a comma does.
     let mut first = true;
-    elements.walk(&mut |event| {
+    let walked = elements.walk(&mut |event| {
         if !first && !matches!(event, ArrayEvent::Close) {
             out.push(b',');
         }
@@ -134,8 +119,9 @@ fn array(elements: &Array<'_>, out: &mut Vec<u8>) -> Result<(), ValueError> {
         match event {
             ArrayEvent::Open => out.push(b'['),
             ArrayEvent::Close => out.push(b']'),
-            ArrayEvent::Element(element) => value(&element, out)?,
+            ArrayEvent::Element(element) => value(&element, out).map_err(|cause| *cause)?,
         }
         Ok(())
-    })
+    });
+    walked.map_err(Box::new)
 }

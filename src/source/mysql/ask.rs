@@ -11,6 +11,12 @@ pub type TextRow = Vec<Option<String>>;
 pub trait Ask: Send {
     /// Errors: the server's, with its number and SQLSTATE; `doing` says what for.
     async fn rows(&mut self, sql: &str, doing: &str) -> Result<Vec<TextRow>>;
+
+    /// The same, a row at a time: for answers that grow with the server.
+    async fn each(&mut self, sql: &str, doing: &str, take: &mut (dyn for<'r> FnMut(&'r TextRow) + Send)) -> Result<()> {
+        self.rows(sql, doing).await?.iter().for_each(take);
+        Ok(())
+    }
 }
 
 /// A column's text; empty for NULL and for a column that is not there.

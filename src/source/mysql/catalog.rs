@@ -8,11 +8,12 @@
 //! - What the account may not see is not there: information_schema shows a table only to who has a right on it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::ask::{Ask, TextRow, number, text};
 use super::quote::{literal, qualified};
-use super::schema::{CatalogColumn, ColumnDef, ColumnType, Generated, TableDef, UniqueIndex};
+use super::schema::{CatalogColumn, ColumnDef, ColumnType, Generated, PlainIndex, TableDef, UniqueIndex};
 use super::server::{Flavor, Server};
 use crate::error::{Error, Result};
 use crate::source::tables::{Selection, settle};
@@ -121,8 +122,8 @@ fn columns_sql(server: &Server, databases: &str) -> String {
 /// In the server's order where nobody sorts them (MariaDB), which is why they are not sorted.
 fn indexes_sql(databases: &str) -> String {
     format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME, SUB_PART, INDEX_TYPE \
-         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA IN ({databases})"
+        "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME, SUB_PART, INDEX_TYPE, NON_UNIQUE \
+         FROM information_schema.STATISTICS WHERE TABLE_SCHEMA IN ({databases})"
     )
 }
 
@@ -149,9 +150,20 @@ fn name(row: &TextRow) -> Name {
 }
 
 impl Catalog {
-    /// Whether both have the same tables, each defined as in the other.
-    pub fn same_tables(&self, other: &Catalog) -> bool {
-        self.tables.len() == other.tables.len() && self.tables.iter().zip(&other.tables).all(|(a, b)| a.def == b.def)
+    /// Adds the tables and all of their definitions to a hash.
+    pub fn hash_tables(&self, hasher: &mut impl Hasher) {
+        self.tables.iter().for_each(|table| table.def.hash(hasher));
+    }
+
+    /// What both have is kept once.
+    pub fn share(&mut self, other: &Catalog) {
+        for table in &mut self.tables {
+            let name = |table: &Table| (table.def.database.clone(), table.def.name.clone());
+            let found = other.tables.binary_search_by_key(&name(table), name);
+            if let Some(same) = found.ok().map(|at| &other.tables[at].def).filter(|def| **def == table.def) {
+                table.def = same.clone();
+            }
+        }
     }
 
     /// Reads everything about the wanted tables. The session sees generated invisible primary keys from then on.
@@ -194,20 +206,23 @@ impl Catalog {
         let databases = databases.into_iter().map(literal).collect::<Vec<_>>().join(", ");
         let mut details = Details::default();
         if server.flavor == Flavor::MariaDb {
-            ask.rows(&json_checks_sql(&databases), doing).await?.iter().for_each(|row| details.json_check(row));
+            ask.each(&json_checks_sql(&databases), doing, &mut |row| details.json_check(row)).await?;
         }
-        ask.rows(&columns_sql(server, &databases), doing).await?.iter().for_each(|row| details.column(row));
-        ask.rows(&indexes_sql(&databases), doing).await?.iter().for_each(|row| details.index(row));
+        ask.each(&columns_sql(server, &databases), doing, &mut |row| details.column(row)).await?;
+        ask.each(&indexes_sql(&databases), doing, &mut |row| details.index(row)).await?;
         // What MySQL says otherwise may be a day old.
         let fresh = server.flavor == Flavor::MySql;
         if fresh {
             ask.rows("SET SESSION information_schema_stats_expiry = 0", doing).await?;
         }
-        let estimates = ask.rows(&estimates_sql(&databases), doing).await?;
+        let mut estimates: HashMap<Name, [Option<u64>; 3]> = HashMap::new();
+        let mut estimate = |row: &TextRow| {
+            estimates.insert(name(row), [number(row, 2), number(row, 3), number(row, 4)]);
+        };
+        ask.each(&estimates_sql(&databases), doing, &mut estimate).await?;
         if fresh {
             ask.rows("SET SESSION information_schema_stats_expiry = DEFAULT", doing).await?;
         }
-        let estimates: HashMap<Name, TextRow> = estimates.into_iter().map(|row| (name(&row), row)).collect();
 
         let mut tables = Vec::with_capacity(relations.len());
         for relation in relations {
@@ -215,7 +230,7 @@ impl Catalog {
             // Dropped between the queries: as if it had never been there.
             let Some(mut parts) = details.tables.remove(&key) else { continue };
             if server.flavor == Flavor::MySql
-                && parts.indexes.iter().filter(|index| index.name != "PRIMARY").count() > 1
+                && parts.indexes.iter().filter(|index| index.unique && index.name != "PRIMARY").count() > 1
             {
                 let sql = format!("SHOW INDEX FROM {}", qualified(&key.0, &key.1));
                 // Dropped just now: what is known will do.
@@ -223,13 +238,12 @@ impl Catalog {
                     parts.order_indexes(rows.iter().map(|row| text(row, 2)));
                 }
             }
-            let estimate = estimates.get(&key);
-            let estimated = |column| estimate.and_then(|row| number(row, column));
+            let [rows, average_row_bytes, bytes] = estimates.get(&key).copied().unwrap_or_default();
             tables.push(Table {
                 partitioned: relation.partitioned,
-                rows: estimated(2),
-                average_row_bytes: estimated(3).filter(|bytes| *bytes > 0),
-                bytes: estimated(4).unwrap_or(0),
+                rows,
+                average_row_bytes: average_row_bytes.filter(|bytes| *bytes > 0),
+                bytes: bytes.unwrap_or(0),
                 def: Arc::new(parts.into_def(relation)),
             });
         }
@@ -298,8 +312,9 @@ struct Index {
     name: String,
     /// None for an expression.
     columns: Vec<Option<String>>,
-    /// A column counts only with its beginning.
-    prefix: bool,
+    /// `SUB_PART`; 0 where all of a column counts.
+    prefixes: Vec<u32>,
+    unique: bool,
     /// `INDEX_TYPE`.
     kind: String,
 }
@@ -334,25 +349,27 @@ impl Details {
 
     fn index(&mut self, row: &TextRow) {
         let parts = self.tables.entry(name(row)).or_default();
-        let (index_name, column, prefix) =
-            (text(row, 2), row.get(4).cloned().flatten(), row.get(5).is_some_and(Option::is_some));
+        let (index_name, column) = (text(row, 2), row.get(4).cloned().flatten());
+        let prefix = number(row, 5).and_then(|prefix| u32::try_from(prefix).ok()).unwrap_or(0);
         let index = match parts.indexes.iter_mut().position(|index| index.name == index_name) {
             Some(at) => &mut parts.indexes[at],
             None => {
                 let kind = text(row, 6).to_owned();
-                parts.indexes.push(Index { name: index_name.to_owned(), columns: Vec::new(), prefix: false, kind });
+                let (columns, prefixes) = (Vec::new(), Vec::new());
+                let unique = text(row, 7) != "1";
+                parts.indexes.push(Index { name: index_name.to_owned(), columns, prefixes, unique, kind });
                 let last = parts.indexes.len() - 1;
                 &mut parts.indexes[last]
             }
         };
-        index.prefix |= prefix;
         let place = number(row, 3).map_or(index.columns.len(), |number| number.saturating_sub(1) as usize);
         // An index has 64 columns at most, whatever an answer says.
         if place < INDEX_COLUMNS_MAX {
             if index.columns.len() <= place {
                 index.columns.resize(place + 1, None);
+                index.prefixes.resize(place + 1, 0);
             }
-            index.columns[place] = column;
+            (index.columns[place], index.prefixes[place]) = (column, prefix);
         }
     }
 }
@@ -372,7 +389,8 @@ impl Parts {
     fn into_def(mut self, relation: Relation) -> TableDef {
         let system_versioned = relation.kind == "SYSTEM VERSIONED";
         // MariaDB enforces such a key by a column of its own that holds a hash of the values.
-        let hashed = |index: &Index| index.kind == "HASH" && !relation.engine.eq_ignore_ascii_case("MEMORY");
+        let hashed =
+            |index: &Index| index.unique && index.kind == "HASH" && !relation.engine.eq_ignore_ascii_case("MEMORY");
         let hidden = |name: String, column_type: &str, nullable| ColumnDef {
             name: name.into(),
             column_type: Arc::new(ColumnType::parse(column_type, None, None)),
@@ -399,13 +417,27 @@ impl Parts {
         self.indexes.sort_by_key(|index| index.name != "PRIMARY");
         let columns: Box<[ColumnDef]> = self.columns.into();
         let place = |name: &str| columns.iter().position(|column| &*column.name == name).map(|at| at as u16);
+        let plain = self.indexes.iter().filter(|index| !index.unique).map(|index| {
+            let columns: Box<[u16]> = index.columns.iter().filter_map(|name| place(name.as_deref()?)).collect();
+            let expression = columns.len() != index.columns.len();
+            PlainIndex { name: index.name.as_str().into(), columns, expression }
+        });
+        let plain = plain.collect();
         let unique: Box<[UniqueIndex]> = self
             .indexes
             .iter()
+            .filter(|index| index.unique)
             .map(|index| {
-                let places: Vec<u16> = index.columns.iter().filter_map(|name| place(name.as_deref()?)).collect();
-                let partial = index.prefix || hashed(index) || places.len() != index.columns.len();
-                UniqueIndex { name: index.name.as_str().into(), columns: places.into(), partial }
+                let parts = index.columns.iter().zip(&index.prefixes);
+                let (places, prefixes): (Vec<u16>, Vec<u32>) =
+                    parts.filter_map(|(name, prefix)| Some((place(name.as_deref()?)?, *prefix))).unzip();
+                UniqueIndex {
+                    name: index.name.as_str().into(),
+                    expression: places.len() != index.columns.len(),
+                    columns: places.into(),
+                    prefixes: UniqueIndex::prefixes(prefixes),
+                    hashed: hashed(index),
+                }
             })
             .collect();
         TableDef {
@@ -414,6 +446,7 @@ impl Parts {
             key: TableDef::chosen_key(&columns, &unique),
             columns,
             unique,
+            plain,
             collation: relation.collation.into(),
             engine: relation.engine.into(),
             system_versioned,

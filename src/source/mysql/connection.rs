@@ -132,29 +132,41 @@ impl Connection {
     /// # Errors
     /// The server's; Data where the rows take more than [`RESULT_LIMIT_BYTES`].
     pub async fn query(&mut self, sql: &str) -> Result<Rows> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let columns = self.query_each(sql, |payload, columns| {
+            bytes += payload.len();
+            if bytes > RESULT_LIMIT_BYTES {
+                let limit = RESULT_LIMIT_BYTES >> 20;
+                return Err(Error::data(format!("the answer has more than {limit} MiB: {}", shown(sql))));
+            }
+            rows.push(text_row::parse(payload, columns).map_err(wire_error)?);
+            Ok(())
+        });
+        let columns = columns.await?;
+        Ok(if columns.is_empty() { Rows::default() } else { Rows::new(columns, rows) })
+    }
+
+    /// Runs a query and hands over each row as it comes, with the number of its columns. Returns these; none where the
+    /// statement has no rows.
+    async fn query_each(
+        &mut self,
+        sql: &str,
+        mut take: impl FnMut(&Bytes, usize) -> Result<()>,
+    ) -> Result<Vec<ColumnDefinition>> {
         self.begin(&command::query(sql)).await?;
         let payload = self.transport.payload().await?;
         let Some(columns) = self.answer(&payload, sql)? else {
             self.phase = Phase::Idle;
-            return Ok(Rows::default());
+            return Ok(Vec::new());
         };
         let columns = self.definitions(columns).await?;
-        let (mut rows, mut bytes) = (Vec::new(), 0);
         loop {
             let payload = self.row_payload(sql).await?;
             if is_last(&payload)? {
                 self.phase = Phase::Idle;
-                return Ok(Rows::new(columns, rows));
+                return Ok(columns);
             }
-            bytes += payload.len();
-            if bytes > RESULT_LIMIT_BYTES {
-                return Err(Error::data(format!(
-                    "the answer has more than {} MiB: {}",
-                    RESULT_LIMIT_BYTES >> 20,
-                    shown(sql)
-                )));
-            }
-            rows.push(text_row::parse(&payload, columns.len()).map_err(wire_error)?);
+            take(&payload, columns.len())?;
         }
     }
 
@@ -292,9 +304,20 @@ impl Connection {
 impl Ask for Connection {
     async fn rows(&mut self, sql: &str, doing: &str) -> Result<Vec<TextRow>> {
         let rows = self.query(sql).await.map_err(|error| error.context(doing))?;
-        let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
-        Ok(rows.rows.into_iter().map(|row| row.into_iter().map(|value| value.map(text)).collect()).collect())
+        Ok(rows.rows.into_iter().map(text_of).collect())
     }
+
+    async fn each(&mut self, sql: &str, doing: &str, take: &mut (dyn for<'r> FnMut(&'r TextRow) + Send)) -> Result<()> {
+        let each = self.query_each(sql, |payload, columns| {
+            take(&text_of(text_row::parse(payload, columns).map_err(wire_error)?));
+            Ok(())
+        });
+        each.await.map(drop).map_err(|error| error.context(doing))
+    }
+}
+
+fn text_of(row: Vec<Option<Bytes>>) -> TextRow {
+    row.into_iter().map(|value| value.map(|value| String::from_utf8_lossy(&value).into_owned())).collect()
 }
 
 /// Whether a packet ends the rows or definitions.

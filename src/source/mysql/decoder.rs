@@ -22,9 +22,11 @@
 
 mod replay;
 mod rows;
+mod search;
 mod statements;
 mod voids;
 
+pub use search::Search;
 pub use voids::Void;
 
 use std::collections::BTreeSet;
@@ -68,6 +70,8 @@ pub struct Start {
     pub until: Option<Arc<BinlogPosition>>,
     /// What earlier streams found to be no part of what happened.
     pub voids: Vec<Void>,
+    /// Nothing is delivered, and this is looked for.
+    pub search: Option<Search>,
 }
 
 pub struct Decoder {
@@ -88,10 +92,17 @@ pub struct Decoder {
     payload: Option<Option<Ending>>,
     /// The transaction whose kept rows are coming.
     replaying: Option<Kept>,
+    /// Nothing is delivered, and this is looked for.
+    pub search: Option<Search>,
+    /// The transaction whose XA COMMIT was an error because its rows were not read, and where that stands.
+    pub unprepared: Option<(XidKey, Arc<BinlogPosition>)>,
     /// Tables with rows whose keys changed and that were not logged whole: what a resumed snapshot has of them may lack some.
     pub anew: BTreeSet<(Box<str>, Box<str>)>,
     /// The position moved by what is not delivered.
     moved: bool,
+    /// Behind the last transaction of which something is delivered or kept: file and offset. None: the stream's beginning.
+    delivered_end: Option<(Arc<str>, u64)>,
+    from: Arc<BinlogPosition>,
     pub counts: Counts,
     pub last_commit_unix_micros: Option<i64>,
 }
@@ -100,6 +111,8 @@ pub struct Decoder {
 pub struct Counts {
     /// Rows, truncations, schema changes, wanted or not.
     pub events: u64,
+    /// Those that came between two transactions.
+    pub heartbeats: u64,
 }
 
 /// How a transaction ends.
@@ -112,7 +125,7 @@ enum Ending {
 
 impl Decoder {
     pub fn new(writer: BatchWriter, relations: Relations, xa: Xa, start: Start) -> Self {
-        let Start { flavor, from, server, until, voids } = start;
+        let Start { flavor, from, server, until, voids, search } = start;
         let same_server = from.server == server || from.server == 0;
         let executed = match &from.seen {
             Seen::Executed(set) => Some(set.clone()),
@@ -137,15 +150,19 @@ impl Decoder {
             format: Format::unknown(flavor),
             place,
             end,
-            floor: (same_server && !from.file.is_empty()).then_some(from),
+            floor: (same_server && !from.file.is_empty()).then(|| from.clone()),
             executed,
             until,
             group: None,
             voids,
             payload: None,
             replaying: None,
+            search,
+            unprepared: None,
             anew: BTreeSet::new(),
             moved: false,
+            delivered_end: None,
+            from,
             counts: Counts::default(),
             last_commit_unix_micros: None,
         }
@@ -179,6 +196,15 @@ impl Decoder {
         self.place.position(self.place.offset, Seen::Nothing)
     }
 
+    /// What has to be confirmed before the end of what has been read is held.
+    pub fn held_with(&self) -> Position {
+        match &self.delivered_end {
+            _ if self.group.is_some() => self.read_position(),
+            Some((file, offset)) => Place { file: file.clone(), ..self.end.clone() }.position(*offset, Seen::Nothing),
+            None => Position::MySql(self.from.clone()),
+        }
+    }
+
     /// Where to resume behind everything that has ended.
     pub fn position(&self) -> Position {
         let seen = self.executed.clone().map_or(Seen::Nothing, Seen::Executed);
@@ -187,7 +213,7 @@ impl Decoder {
 
     /// What the last batch carried is on its way to the store, with all that was staged.
     pub fn sent(&mut self) {
-        if !self.writer.has_staged() {
+        if !self.writer.has_staged() && self.search.is_none() {
             self.relations.settle();
             self.xa.settle();
         }
@@ -313,6 +339,9 @@ impl Decoder {
         if let Some(group) = &mut self.group {
             group.bytes += event.bytes().len();
         }
+        if self.passes_over(&body) {
+            return Ok(Step::Next);
+        }
         match body {
             Body::Rows(rows) => {
                 self.rows(event, &rows, base, start, None)?;
@@ -390,6 +419,7 @@ impl Decoder {
             Body::Heartbeat(heartbeat) => {
                 if self.group.is_none() {
                     self.place.heartbeat(&heartbeat);
+                    self.counts.heartbeats += 1;
                 }
                 self.between()
             }
@@ -483,7 +513,7 @@ impl Decoder {
         group.commit_unix_micros = Some(i64::from(header.unix_s) * 1_000_000);
         group.open = !gtid.flags.standalone() && !gtid.flags.completed_xa();
         group.postponed = gtid.extra.start_alter || gtid.extra.rollback_alter;
-        if gtid.flags.prepared_xa() {
+        if gtid.flags.prepared_xa() && self.keeps(gtid.xid.as_ref().map(XidKey::new)) {
             group.keep = Some(Keep::default());
         }
         self.begin(group);
@@ -526,10 +556,19 @@ impl Decoder {
                     return Ok(Step::Retracted);
                 }
             }
+            // Its rows were passed over.
+            Ending::Prepare { xid, one_phase }
+                if self.search.is_some() && (one_phase || !self.keeps(Some(xid.clone()))) =>
+            {
+                self.group.iter_mut().for_each(|group| group.keep = None);
+            }
             Ending::Prepare { xid, one_phase } => {
                 let keep = self.group.as_mut().and_then(|group| group.keep.take()).unwrap_or_default();
                 if one_phase {
                     return self.replay_begins(keep.finish());
+                }
+                if let Some(search) = &mut self.search {
+                    search.ended.remove(&xid);
                 }
                 let entry = self.xa.prepare(xid, keep.finish());
                 self.writer.stage(entry);
@@ -540,6 +579,9 @@ impl Decoder {
             Arc::make_mut(executed).insert(gtid);
         }
         self.advance();
+        if group.begun || self.writer.has_staged() {
+            self.delivered_end = Some((self.end.file.clone(), self.end.offset));
+        }
         if group.begun {
             self.last_commit_unix_micros = group.commit_unix_micros;
             self.moved = false;

@@ -8,6 +8,9 @@
 //!   anew. Everything else goes on.
 //! - What is not on its way to the store is undone before another connection replays it.
 
+mod newcomers;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -21,10 +24,12 @@ use crate::record::{BinlogPosition, Cell, Column, Identity, StateEntry, TableSch
 use crate::source::State;
 use crate::source::tables::Selection;
 use crate::wire::mysql::column::ColumnType;
-use crate::wire::mysql::event::{Event, Query, TableMap};
+use crate::wire::mysql::event::{Event, Query, QueryVariables, TableMap};
 use crate::wire::mysql::row::{RowPlan, RowScan};
 use crate::wire::mysql::value::Charset;
 use crate::wire::mysql::value::json::PARTIAL_MARK;
+
+pub use newcomers::Newcomer;
 
 /// Plans kept: several times what a server keeps open (`table_open_cache`, 4000 by default) would never be needed at once;
 /// a plan is a few hundred bytes to a few KiB. Beyond it all are made anew.
@@ -233,14 +238,8 @@ impl Relations {
     /// # Errors
     /// Data: it cannot be read. Config: the selection leaves out what a table's new key is of.
     pub fn statement(&mut self, query: &Query<'_>, at: &Arc<BinlogPosition>) -> Result<Done> {
-        let doing = || "reading a statement of the log".to_owned();
-        let variables = query.variables().data(doing)?;
-        let mut buffer = Vec::new();
-        let charset = variables.client_charset().and_then(|id| Charset::of_collation_id(id.into()));
-        let text = match charset {
-            Some(charset) => charset.decode(query.statement, &mut buffer).data(doing)?,
-            None => &String::from_utf8_lossy(query.statement),
-        };
+        let (text, variables) = text_of(query)?;
+        let text = &*text;
         let mut done = Done::default();
         if let Some(rows_of) = rows_of(text) {
             self.rows_changed(rows_of, query.database, text, &mut done)?;
@@ -502,6 +501,17 @@ impl Relations {
         self.schemas.insert(definition.id, schema.clone());
         Ok(schema)
     }
+}
+
+/// A statement in UTF-8, and the session it is of.
+fn text_of<'a>(query: &Query<'a>) -> Result<(Cow<'a, str>, QueryVariables<'a>)> {
+    let doing = || "reading a statement of the log".to_owned();
+    let variables = query.variables().data(doing)?;
+    let text = match variables.client_charset().and_then(|id| Charset::of_collation_id(id.into())) {
+        Some(charset) => Cow::Owned(charset.decode(query.statement, &mut Vec::new()).data(doing)?.to_owned()),
+        None => String::from_utf8_lossy(query.statement),
+    };
+    Ok((text, variables))
 }
 
 /// Which of a table's columns sinks see.

@@ -6,28 +6,34 @@
 //!   that agree, and from there on changes only with what the log says.
 //! - Nothing is left on the server.
 
-use std::collections::{BTreeSet, VecDeque};
+mod behind;
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
-use super::ask::{Ask, text};
+use super::ask::{Ask, TextRow, number, text};
 use super::catalog::Catalog;
 use super::connection::Connection;
-use super::decoder::{Decoder, Start, Void};
+use super::decoder::{Decoder, Search, Start, Void};
 use super::dump::{Dump, DumpFrom, DumpOptions, Next};
 use super::relation::Relations;
 use super::replica::Replica;
+use super::replies::Replies;
 use super::retention::{self, Observed};
-use super::schema::Host;
+use super::schema::{Host, TableDef};
 use super::server::{self, Server};
 use super::snapshot::{Progress, Snapshot, Views, Wanted};
 use super::stream::{self, Stream};
 use super::url::ConnInfo;
-use super::xa::Xa;
-use super::{Settings, check, discover, status};
+use super::xa::{Xa, XidKey};
+use super::{Settings, check, discover, idle, prepared, status};
 use crate::error::{Context, Error, Finding, Result};
 use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
@@ -38,6 +44,9 @@ use crate::wire::mysql::event::{Body, Flavor, Format};
 
 /// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
 const CATALOG_TRIES: u32 = 10;
+/// A connection that was idle has this long to answer a ping. One that stands still, its socket open, would have us wait for
+/// ever; a server that is only slow costs a new connection.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 const ALTERED: &str = "the wanted tables are altered again and again: their definitions are of no one moment";
 
 pub struct MySqlSource {
@@ -49,9 +58,15 @@ pub struct MySqlSource {
     prepared: Option<Prepared>,
     /// A transaction that never ended in the log.
     voids: Vec<Void>,
-    /// The server's number of the connection that reads its log: its thread would wait for the next change to notice that
-    /// nobody listens.
-    dumping: Option<u32>,
+    /// The connection that reads the log: its thread would wait for the next change to notice that nobody listens.
+    dumping: Option<Dumping>,
+}
+
+/// A connection that reads the log, as the server knows it.
+struct Dumping {
+    /// [`Lineage::system`]: the number means something there alone.
+    system: String,
+    id: u32,
 }
 
 /// The connection for questions, and who answers.
@@ -66,10 +81,20 @@ struct Prepared {
     host: Host,
     /// What earlier runs stored, until a stream has taken it over.
     state: State,
-    /// The tables as the catalog had them at the position that [`Source::prepare`] returned; none where there are stored ones.
-    baseline: Option<Relations>,
+    /// The tables as the catalog had them at the position that [`Source::prepare`] returned, and what was prepared there;
+    /// none where there are stored ones.
+    baseline: Option<(Relations, Xa)>,
     /// None while a decoder has them, and after a stream whose future was dropped.
     known: Option<(Relations, Xa)>,
+    newest: Newest,
+    /// Rows of prepared transactions that the stream met the end of and has not read.
+    found: Option<Xa>,
+}
+
+/// The wanted tables as the catalog had them, and when.
+struct Newest {
+    wanted: Vec<Arc<TableDef>>,
+    tip: Arc<BinlogPosition>,
 }
 
 /// What the catalog holds.
@@ -83,12 +108,21 @@ struct Everything {
 
 impl Everything {
     async fn load(connection: &mut Connection, server: &Server, selection: &Selection) -> Result<Everything> {
-        let wanted = Catalog::load(connection, server, selection).await?;
+        let mut wanted = Catalog::load(connection, server, selection).await?;
         let all = Catalog::survey(connection, server, &Selection::default()).await?;
+        wanted.share(&all);
         let sql = "SELECT SCHEMA_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA ORDER BY 1";
         let rows = connection.rows(sql, "reading the databases from information_schema").await?;
         let databases = rows.iter().map(|row| (text(row, 0).to_owned(), text(row, 1).to_owned())).collect();
         Ok(Everything { wanted, all, databases })
+    }
+
+    /// Of two readings that agree it is the same; those of thousands of tables are not kept to be compared.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.all.hash_tables(&mut hasher);
+        self.databases.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -103,7 +137,7 @@ impl MySqlSource {
     /// A connection that answers, and what its server is.
     async fn sql(&mut self) -> Result<&mut Sql> {
         let alive = match &mut self.sql {
-            Some(sql) => sql.connection.ping().await.is_ok(),
+            Some(sql) => timeout(PING_PATIENCE, sql.connection.ping()).await.is_ok_and(|answer| answer.is_ok()),
             None => false,
         };
         if !alive {
@@ -125,7 +159,7 @@ impl MySqlSource {
             (self.settings.heartbeat, self.settings.semi_sync, self.settings.server_id);
         let known = self.replica.take();
         let sql = self.sql().await?;
-        let (flavor, number) = (flavor(&sql.server), sql.server.position_number());
+        let (flavor, number, system) = (flavor(&sql.server), sql.server.position_number(), sql.server.system());
         let by_gtid = sql.server.uses_gtids();
         let info = sql.connection.same_server().clone();
         let mut connection = Connection::connect(&info).await?;
@@ -151,15 +185,32 @@ impl MySqlSource {
             .map_err(|error| error.context(format!("asking for the log from {from} on")));
         self.replica = Some(replica);
         let dump = dump?;
-        self.dumping = Some(dump.connection_id());
+        self.dumping = Some(Dumping { system, id: dump.connection_id() });
         Ok((dump, flavor, number))
     }
 
-    /// Ends the server's half of a dump that is over.
+    /// Ends the server's half of a dump that is over. Behind a failover or a restart its number is somebody else's.
     async fn end_dump(&mut self) {
-        let Some(id) = self.dumping.take() else { return };
+        let Some(Dumping { system, id }) = self.dumping.take() else { return };
         let Ok(sql) = self.sql().await else { return };
-        if let Err(error) = sql.connection.execute(&format!("KILL {id}")).await {
+        if sql.server.system() != system {
+            return;
+        }
+        // Id, User, Host, db, Command.
+        let ended = match sql.connection.rows("SHOW PROCESSLIST", "looking for a dump that is over").await {
+            Ok(rows) => {
+                let user = sql.connection.same_server().user.as_str();
+                let ours = |row: &TextRow| {
+                    number(row, 0) == Some(id.into()) && text(row, 1) == user && text(row, 4).starts_with("Binlog Dump")
+                };
+                if !rows.iter().any(ours) {
+                    return;
+                }
+                sql.connection.execute(&format!("KILL {id}")).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             // It has gone by itself, mostly.
             tracing::debug!(?error, id, "ending the server's half of a dump");
         }
@@ -170,11 +221,13 @@ impl MySqlSource {
         let heartbeat = self.settings.heartbeat;
         let sql = self.sql().await?;
         let (flavor, info) = (flavor(&sql.server), sql.connection.same_server().clone());
+        let system = sql.server.system();
         let mut connection = Connection::connect(&info).await?;
         // A number of its own: the configured one is perhaps that of a running walbrook, whose store is being looked at.
         let replica = Replica::choose(&mut connection, None).await?;
         let from = DumpFrom::File { file, offset: super::place::FIRST_EVENT };
         let mut dump = Dump::start(connection, &replica, from, &DumpOptions { heartbeat, semi_sync: false }).await?;
+        self.dumping = Some(Dumping { system, id: dump.connection_id() });
         let format = Format::unknown(flavor);
         loop {
             match dump.next()? {
@@ -197,18 +250,22 @@ impl MySqlSource {
         }
     }
 
-    /// All tables as they stand at the log's end, which is said too.
-    async fn baseline(&mut self) -> Result<(Everything, BinlogPosition)> {
+    /// All tables as they stand at the log's end, which is said too, and the XA transactions that are prepared there.
+    async fn baseline(&mut self) -> Result<(Everything, BinlogPosition, HashSet<XidKey>)> {
         let selection = self.settings.selection.clone();
         let Sql { connection, server } = self.sql().await?;
-        let mut before = Everything::load(connection, server, &selection).await?;
+        let mut before = Everything::load(connection, server, &selection).await?.fingerprint();
         for _ in 0..CATALOG_TRIES {
+            // Before the end is asked for, because one may be committed meanwhile, and behind it, because one may be listed a
+            // moment after it was logged.
+            let mut prepared = prepared::list(connection, server).await?;
             let tip = status::tip(connection, server).await?;
+            prepared.extend(prepared::list(connection, server).await?);
             let after = Everything::load(connection, server, &selection).await?;
-            if after.all.same_tables(&before.all) && after.databases == before.databases {
-                return Ok((after, tip));
+            let found = after.fingerprint();
+            if found == std::mem::replace(&mut before, found) {
+                return Ok((after, tip, prepared));
             }
-            before = after;
         }
         Err(Error::transient(ALTERED))
     }
@@ -220,11 +277,15 @@ impl MySqlSource {
         let Sql { connection, server } = self.sql().await?;
         let info = connection.same_server().clone();
         for _ in 0..CATALOG_TRIES {
-            let before = Everything::load(connection, server, &selection).await?;
-            let names = before.wanted.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
-            let views = Views::open(&info, server, workers, &names.collect::<Vec<_>>()).await?;
+            let everything = Everything::load(connection, server, &selection).await?;
+            let before = everything.fingerprint();
+            let names =
+                everything.wanted.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
+            let names: Vec<_> = names.collect();
+            drop(everything);
+            let views = Views::open(&info, server, workers, &names).await?;
             let after = Everything::load(connection, server, &selection).await?;
-            if after.all.same_tables(&before.all) {
+            if after.fingerprint() == before {
                 return Ok((after, views));
             }
         }
@@ -238,10 +299,7 @@ impl MySqlSource {
         point: Arc<BinlogPosition>,
         outlet: &Outlet,
     ) -> Result<Decoder> {
-        let (_never_confirmed, confirmed) = watch::channel(None);
-        let (_never_stopped, stop) = watch::channel(false);
-        let run = Run { outlet, origin: Origin::CatchUp, until: Some(point), confirmed, stop };
-        match self.run(from, run).await? {
+        match self.run(from, Run::alone(outlet, Origin::CatchUp, point)).await? {
             (StreamEnd::Reached, decoder) => Ok(decoder),
             // What never ended is passed over the next time.
             (end, _) => Err(Error::transient(format!("catching up ended before its point: {end:?}"))),
@@ -250,43 +308,90 @@ impl MySqlSource {
 
     /// Streams until the end that was asked for. What the decoder knows comes back whatever happens.
     async fn run(&mut self, from: &Arc<BinlogPosition>, run: Run<'_>) -> Result<(StreamEnd, Decoder)> {
-        let (mut dump, flavor, server) = self.dump(from).await?;
         let limit_bytes = self.settings.xa_limit_bytes;
         let prepared = self.prepared()?;
-        let (relations, xa) = match (prepared.known.take(), prepared.baseline.take()) {
-            (Some(known), _) => known,
-            (None, Some(baseline)) => (baseline, Xa::restore(&prepared.state, limit_bytes)?),
-            (None, None) => {
-                let Prepared { selection, host, state, .. } = prepared;
-                (Relations::restore(selection.clone(), host.clone(), state, from)?, Xa::restore(state, limit_bytes)?)
+        if prepared.known.is_none() && prepared.baseline.is_none() {
+            let xa = Xa::restore(&prepared.state, limit_bytes)?;
+            let relations = self.restored(from).await?;
+            self.prepared()?.known = Some((relations, xa));
+        }
+        let log = self.dump(from).await?;
+        let prepared = self.prepared()?;
+        let baseline = prepared.baseline.take();
+        let (relations, mut xa) =
+            prepared.known.take().or(baseline).ok_or_else(|| Error::bug("nothing is known of the tables"))?;
+        if let Some(found) = prepared.found.take() {
+            // Not stored: their end is the next that is read of them, in this run or in the next.
+            xa.adopt(found)?;
+            xa.settle();
+        }
+        let (ended, mut decoder) = self.read(log, from, run, (relations, xa)).await;
+        self.voids = std::mem::take(&mut decoder.voids);
+        match ended {
+            Ok(end) => Ok((end, decoder)),
+            Err(error) => {
+                let unprepared = decoder.unprepared.take();
+                self.keep(decoder)?;
+                match unprepared {
+                    Some((xid, at)) => Err(self.find_ended(xid, &at, error).await?),
+                    None => Err(error),
+                }
             }
+        }
+    }
+
+    /// Reads a log that was asked for, with what is known where it begins.
+    async fn read(
+        &mut self,
+        (mut dump, flavor, server): (Dump, Flavor, u64),
+        from: &Arc<BinlogPosition>,
+        run: Run<'_>,
+        (relations, xa): (Relations, Xa),
+    ) -> (Result<StreamEnd>, Decoder) {
+        let start = Start {
+            flavor,
+            from: from.clone(),
+            server,
+            until: run.until,
+            voids: self.voids.clone(),
+            search: run.search,
         };
-        let start = Start { flavor, from: from.clone(), server, until: run.until, voids: self.voids.clone() };
         let writer = BatchWriter::new(run.outlet.clone(), run.origin);
+        let decoder = Decoder::new(writer, relations, xa, start);
+        let Some(Sql { connection, server: described }) = self.sql.take() else {
+            return (Err(Error::bug("a dump without a connection for questions")), decoder);
+        };
+        let info = connection.same_server().clone();
+        let (heard, hears) = watch::channel(None);
+        let (tell, astray) = oneshot::channel();
         let stream = Stream {
             dump: &mut dump,
-            decoder: Decoder::new(writer, relations, xa, start),
+            decoder,
             progress: &run.outlet.progress,
             heartbeat: self.settings.heartbeat,
             confirmed: run.confirmed,
             stop: run.stop,
-            unacknowledged: VecDeque::new(),
+            heard,
+            astray,
+            replies: Replies::default(),
             wants_ack: false,
         };
-        let (ended, mut decoder) = stream.run().await;
-        self.voids = std::mem::take(&mut decoder.voids);
-        match ended {
-            Ok(end) => {
-                dump.close().await;
-                self.end_dump().await;
-                Ok((end, decoder))
-            }
-            Err(error) => {
-                dump.close().await;
-                self.keep(decoder)?;
-                Err(stream::explained(error, from))
-            }
+        let mut connection = Some(connection);
+        let watching = async {
+            let error = idle::watch(&mut connection, &described, &info, hears).await;
+            let _ = tell.send(error);
+            std::future::pending().await
+        };
+        let (ended, decoder) = tokio::select! {
+            ended = stream.run() => ended,
+            never = watching => never,
+        };
+        self.sql = connection.map(|connection| Sql { connection, server: described });
+        dump.close().await;
+        if ended.is_ok() {
+            self.end_dump().await;
         }
+        (ended.map_err(|error| stream::explained(error, from)), decoder)
     }
 
     /// Takes back what a decoder knows, as far as it is on its way to the store.
@@ -306,6 +411,22 @@ struct Run<'a> {
     until: Option<Arc<BinlogPosition>>,
     confirmed: watch::Receiver<Option<Position>>,
     stop: watch::Receiver<bool>,
+    /// Nothing is delivered, and this is looked for.
+    search: Option<Search>,
+}
+
+impl<'a> Run<'a> {
+    /// One that confirms nothing and is stopped by nobody but the end.
+    fn alone(outlet: &'a Outlet, origin: Origin, until: Arc<BinlogPosition>) -> Self {
+        Run {
+            outlet,
+            origin,
+            until: Some(until),
+            confirmed: watch::channel(None).1,
+            stop: watch::channel(false).1,
+            search: None,
+        }
+    }
 }
 
 async fn server(connection: &mut Connection) -> Result<Server> {
@@ -352,19 +473,27 @@ impl Source for MySqlSource {
     }
 
     async fn prepare(&mut self, state: &State) -> Result<Ready> {
-        let (everything, tip) = self.baseline().await?;
-        let Everything { wanted, all, databases } = everything;
+        let (everything, tip, unseen) = self.baseline().await?;
+        let (tip, Everything { wanted, all, databases }) = (Arc::new(tip), everything);
         wanted.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         for left_out in &wanted.left_out {
             tracing::warn!(table = %format_args!("{}.{}", left_out.database, left_out.name), why = left_out.why, "left out");
         }
         let selection = selection(&self.settings, &wanted);
         let host = Host::of(&self.sql().await?.server);
-        let baseline =
-            (!Relations::is_in(state)).then(|| Relations::of(selection.clone(), host.clone(), &all, &databases));
-        let entries = baseline.as_ref().map(Relations::baseline).unwrap_or_default();
-        self.prepared = Some(Prepared { selection, host, state: state.clone(), baseline, known: None });
-        Ok(Ready { position: Position::MySql(Arc::new(tip)), state: entries })
+        let (mut entries, mut baseline) = (Vec::new(), None);
+        if !Relations::is_in(state) {
+            let mut relations = Relations::of(selection.clone(), host.clone(), &all, &databases);
+            let mut xa = Xa::restore(state, self.settings.xa_limit_bytes)?;
+            entries = relations.baseline();
+            (relations, xa) = self.find_prepared(&tip, unseen, relations, xa, &mut entries).await?;
+            xa.settle();
+            baseline = Some((relations, xa));
+        }
+        let newest = Newest { wanted: wanted.tables.into_iter().map(|table| table.def).collect(), tip: tip.clone() };
+        self.prepared =
+            Some(Prepared { selection, host, state: state.clone(), baseline, known: None, newest, found: None });
+        Ok(Ready { position: Position::MySql(tip), state: entries })
     }
 
     fn interrupted(&self, state: &State) -> Result<Option<Position>> {
@@ -392,7 +521,7 @@ impl Source for MySqlSource {
             Some(from) => {
                 snapshot.progress = Progress::from_state(state)?;
                 let from = from.binlog()?;
-                let relations = Relations::restore(selection.clone(), host, state, from)?;
+                let relations = self.restored(from).await?;
                 self.prepared()?.known = Some((relations, xa));
                 let point = views.point.position.binlog()?.clone();
                 tracing::info!(%from, %point, "an interrupted snapshot goes on: first the changes since it stopped");
@@ -406,6 +535,13 @@ impl Source for MySqlSource {
             }
             None => Relations::of(selection, host, &all, &databases),
         };
+        let point = views.point.position.binlog()?.clone();
+        if !others_resume {
+            let unseen = views.prepared.clone();
+            (relations, xa) = self.find_prepared(&point, unseen, relations, xa, &mut snapshot.staged).await?;
+        }
+        // Who selects a table later selects what it is now.
+        relations.define(wanted.tables.iter().map(|table| &*table.def), &point);
         snapshot.staged.extend(relations.baseline());
         for table in &wanted.tables {
             if let Some(schema) = relations.snapshot_schema(&table.def)? {
@@ -444,7 +580,7 @@ impl Source for MySqlSource {
     ) -> Result<StreamEnd> {
         let from = from.binlog()?.clone();
         let until = until.map(|until| until.binlog().cloned()).transpose()?;
-        let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop };
+        let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop, search: None };
         let (end, decoder) = self.run(&from, run).await?;
         let stopped = decoder.relations.stopped();
         self.keep(decoder)?;

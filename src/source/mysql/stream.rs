@@ -7,21 +7,21 @@
 //! - An event is held whole, a transaction never: what is compressed is unpacked as it arrives ([`super::payload`]), and
 //!   the rows of a prepared transaction are delivered a batch at a time.
 //! - A server that says nothing, not even that it has nothing to say, for [`SILENT_PERIODS`] heartbeats is left.
-//! - An acknowledgement that the server waits for (semi-sync) is sent when the position behind the event is confirmed:
-//!   when every sink holds it and the store has it.
+//! - An acknowledgement that the server waits for (semi-sync) is sent as soon as it is true: see [`super::replies`].
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::decoder::{Decoder, Step};
 use super::dump::{Dump, Next};
 use super::error::{number, server_error};
+use super::idle::Heard;
 use super::payload::{Fed, PayloadReader};
+use super::replies::Replies;
 use crate::error::{Context, Error, Result};
 use crate::flow::{Permit, Progress};
 use crate::record::{BinlogPosition, Position};
@@ -55,8 +55,12 @@ pub struct Stream<'a> {
     pub heartbeat: Duration,
     pub confirmed: watch::Receiver<Option<Position>>,
     pub stop: watch::Receiver<bool>,
-    /// Where events end for which the server waits.
-    pub unacknowledged: VecDeque<Position>,
+    /// Told at every heartbeat.
+    pub heard: watch::Sender<Heard>,
+    /// Why the dump is to be left, from whoever listens to that.
+    pub astray: oneshot::Receiver<Error>,
+    /// What the server waits for.
+    pub replies: Replies,
     /// The event that is being taken is one more of them.
     pub wants_ack: bool,
 }
@@ -154,6 +158,9 @@ impl Stream<'_> {
                 self.send(&mut ticks).await?;
                 heard = Instant::now();
             }
+            if !self.replies.is_empty() {
+                self.acknowledge().await?;
+            }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
             let open_bytes = self.decoder.transaction_bytes();
@@ -178,7 +185,8 @@ impl Stream<'_> {
                         )));
                     }
                 }
-                Ok(()) = self.confirmed.changed(), if !self.unacknowledged.is_empty() => self.acknowledge().await?,
+                Ok(astray) = &mut self.astray => return Err(astray),
+                Ok(()) = self.confirmed.changed(), if !self.replies.is_empty() => self.acknowledge().await?,
                 () = idle, if waits_for_sink => {
                     self.send(&mut ticks).await?;
                     heard = Instant::now();
@@ -207,7 +215,7 @@ impl Stream<'_> {
     }
 
     fn scan(&mut self, feed: &mut Feed) -> Result<Scanned> {
-        let events_before = self.decoder.counts.events;
+        let (events_before, heartbeats_before) = (self.decoder.counts.events, self.decoder.counts.heartbeats);
         let scanned = match feed {
             Feed::Socket => self.scan_events(feed)?,
             Feed::Joined => Scanned::Dry,
@@ -216,6 +224,11 @@ impl Stream<'_> {
         };
         self.progress.events.add(self.decoder.counts.events - events_before);
         self.progress.read_end_bytes.set(self.decoder.read_bytes());
+        if self.decoder.counts.heartbeats > heartbeats_before
+            && let Position::MySql(place) = self.decoder.read_position()
+        {
+            self.heard.send_replace(Some(place));
+        }
         if let Some(micros) = self.decoder.last_commit_unix_micros {
             self.progress.committed(micros);
         }
@@ -224,7 +237,7 @@ impl Stream<'_> {
 
     /// Takes every complete event of the buffer, up to a full batch.
     fn scan_events(&mut self, feed: &mut Feed) -> Result<Scanned> {
-        let Stream { dump, decoder, unacknowledged, wants_ack, .. } = self;
+        let Stream { dump, decoder, replies, wants_ack, .. } = self;
         let stopped = loop {
             match dump.next()? {
                 Next::Dry => break Stop::Dry,
@@ -244,7 +257,7 @@ impl Stream<'_> {
                     if event.wants_ack && matches!(step, Step::Apart) {
                         *wants_ack = true;
                     } else if event.wants_ack {
-                        unacknowledged.push_back(decoder.read_position());
+                        replies.owe(decoder.read_position(), decoder.held_with());
                     }
                     match step {
                         Step::Next => {}
@@ -321,7 +334,7 @@ impl Stream<'_> {
     /// What follows on a step outside a scan, or at its end.
     fn stepped(&mut self, step: Step, feed: &mut Feed) -> Scanned {
         if std::mem::take(&mut self.wants_ack) {
-            self.unacknowledged.push_back(self.decoder.read_position());
+            self.replies.owe(self.decoder.read_position(), self.decoder.held_with());
         }
         match step {
             Step::Next | Step::Apart if self.decoder.writer.is_full(0) => Scanned::Full,
@@ -451,15 +464,10 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Tells a server that waits for it how far everything is held.
+    /// Tells a server that waits for it how far everything is held, where there is something new to tell.
     async fn acknowledge(&mut self) -> Result<()> {
-        let Some(confirmed) = self.confirmed.borrow_and_update().clone() else { return Ok(()) };
-        let mut held = None;
-        while let Some(end) = self.unacknowledged.front().filter(|end| confirmed == **end || confirmed.covers(end)) {
-            held = Some(end.clone());
-            self.unacknowledged.pop_front();
-        }
-        match held {
+        let due = self.replies.due(self.confirmed.borrow_and_update().as_ref());
+        match due {
             Some(Position::MySql(end)) => self.dump.acknowledge(&end.file, end.offset).await,
             _ => Ok(()),
         }

@@ -17,10 +17,16 @@ struct Decoding {
     data_type: DataType,
     decode: Decode,
     layout: u32,
+    utf8: bool,
 }
 
 fn decoding(data_type: DataType, decode: Decode, layout: u32) -> Decoding {
-    Decoding { data_type, decode, layout }
+    Decoding { data_type, decode, layout, utf8: false }
+}
+
+/// Characters that stand in a cell as they are.
+fn utf8() -> Decoding {
+    Decoding { utf8: true, ..decoding(DataType::Text, value::utf8, 0) }
 }
 
 /// The column as rows events have it. `wire`: what the TABLE_MAP says of it, see [`logged_as`].
@@ -91,7 +97,7 @@ fn label_charset(charset: Charset) -> Charset {
 fn finish(column: &ColumnDef, logged: bool) -> Result<Column> {
     let column_type = &*column.column_type;
     let mariadb_json = column.json && column_type.kind == Kind::LongText && !column_type.compressed;
-    let Decoding { data_type, decode, layout } = match logged {
+    let Decoding { data_type, decode, layout, utf8 } = match logged {
         _ if mariadb_json => decoding(DataType::Json, value::json_text, charset(column_type)? as u32),
         true => of_row(column_type)?,
         false => of_protocol(column_type)?,
@@ -103,6 +109,7 @@ fn finish(column: &ColumnDef, logged: bool) -> Result<Column> {
         nullable: column.nullable,
         decode,
         layout,
+        utf8,
     })
 }
 
@@ -181,7 +188,7 @@ fn of_both(column_type: &ColumnType) -> Result<Decoding> {
         Kind::Bit => decoding(DataType::Int { bits: column_type.length as u8, unsigned: true }, value::bit, 0),
         Kind::Char | Kind::Varchar | Kind::TinyText | Kind::Text | Kind::MediumText | Kind::LongText => {
             match charset(column_type)? {
-                Charset::Utf8mb4 | Charset::Utf8mb3 => decoding(DataType::Text, value::utf8, 0),
+                Charset::Utf8mb4 | Charset::Utf8mb3 => utf8(),
                 charset => decoding(DataType::Text, value::text, charset as u32),
             }
         }

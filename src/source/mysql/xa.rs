@@ -6,6 +6,8 @@
 //! - They are source state: staged with the position behind their XA PREPARE, and gone with the one behind their outcome,
 //!   so that a restart in between meets them.
 //! - All of them together stay within a limit; beyond it is an error, never a loss.
+//! - One that is prepared where a stream begins has its rows in the log before that: they are looked for at the start
+//!   ([`super::source`]). What was not found or could not be asked for is an error at its XA COMMIT, never passed over.
 //! - What was kept or forgotten and is not on its way to the store is undone before another connection replays it.
 //!
 //! ```text
@@ -41,7 +43,11 @@ pub struct XidKey {
 
 impl XidKey {
     pub fn new(xid: &XaXid<'_>) -> Self {
-        XidKey { format_id: xid.format_id, global: xid.global.into(), branch: xid.branch.into() }
+        Self::of(xid.format_id, xid.global, xid.branch)
+    }
+
+    pub fn of(format_id: i32, global: &[u8], branch: &[u8]) -> Self {
+        XidKey { format_id, global: global.into(), branch: branch.into() }
     }
 
     /// Reads the name of a statement as both servers log it:
@@ -93,7 +99,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-fn unhex(digits: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2);
     pairs
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
@@ -222,6 +228,19 @@ impl Xa {
             xa.prepared.insert(xid, kept);
         }
         Ok(xa)
+    }
+
+    pub fn knows(&self, xid: &XidKey) -> bool {
+        self.prepared.contains_key(xid)
+    }
+
+    /// Takes over what another reading of the log found prepared. Returns what stores it.
+    ///
+    /// # Errors
+    /// Config: all that is kept goes beyond the limit.
+    pub fn adopt(&mut self, found: Xa) -> Result<Vec<StateEntry>> {
+        self.within_limit(found.bytes)?;
+        Ok(found.prepared.into_iter().map(|(xid, kept)| self.prepare(xid, kept)).collect())
     }
 
     pub fn within_limit(&self, more: usize) -> Result<()> {

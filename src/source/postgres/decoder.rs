@@ -317,7 +317,15 @@ mod tests {
     fn a_row_that_enters_a_filter_is_read_again() {
         let column = |name: &str| {
             let (data_type, decode) = Shape::TEXT.decoder();
-            Column { name: name.into(), data_type, source_type: "text".into(), nullable: true, decode, layout: 0 }
+            Column {
+                name: name.into(),
+                data_type,
+                source_type: "text".into(),
+                nullable: true,
+                decode,
+                layout: 0,
+                utf8: true,
+            }
         };
         let schema = TableSchema {
             id: 7,

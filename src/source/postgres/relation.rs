@@ -25,6 +25,7 @@ use crate::record::{Column, Identity, StateEntry, TableSchema};
 use crate::source::State;
 use crate::source::tables::Selection;
 use crate::wire::pg::pgoutput::{self, TupleShape};
+use crate::wire::pg::text::is_text;
 
 /// The start of every key of stored shapes; the relation's oid in decimal follows.
 pub const STATE_PREFIX: &[u8] = b"relation/";
@@ -257,6 +258,7 @@ impl StoredRelation {
                 let (data_type, decode) = column.shape.decoder();
                 Column {
                     name: column.name.as_str().into(),
+                    utf8: is_text(&data_type),
                     data_type,
                     source_type: column.source_type.as_str().into(),
                     nullable: column.nullable,

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::catalog::Catalog;
 use super::check::{self, Wanted};
@@ -38,6 +39,18 @@ use crate::source::{Ready, SnapshotSettings, Source, State, Stored, StreamEnd, V
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
+
+/// A connection that was idle has this long to answer a ping. One that stands still, its socket open, would have us wait for
+/// ever; a server that is only slow costs a new connection.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the server may say nothing, though it is asked every second: twice as long as it would have patience with us,
+/// because it may be busy with what it does not send.
+const SILENT_TIMEOUTS: u32 = 2;
+
+/// Of a server that has patience without end, or none to speak of.
+const MIN_SILENCE: Duration = Duration::from_secs(10);
+const DEFAULT_SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Settings {
     pub conninfo: ConnInfo,
@@ -128,7 +141,13 @@ impl PostgresSource {
     }
 
     async fn sql(&mut self) -> Result<&Sql> {
-        if self.sql.as_ref().is_none_or(Sql::is_closed) {
+        let alive = match &self.sql {
+            Some(sql) => {
+                timeout(PING_PATIENCE, sql.execute("", "asking whether it is there")).await.is_ok_and(|r| r.is_ok())
+            }
+            None => false,
+        };
+        if !alive {
             self.sql = Some(Sql::connect(&self.settings.conninfo).await?);
         }
         self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))
@@ -194,9 +213,10 @@ impl PostgresSource {
         Ok((connection, created.consistent_point, snapshot))
     }
 
-    /// Starts the stream at `from`, and makes sure that it does.
-    async fn start_replication(&mut self, from: Lsn) -> Result<Connection> {
+    /// Starts the stream at `from`, and makes sure that it does. Also says for how long the server may be silent.
+    async fn start_replication(&mut self, from: Lsn) -> Result<(Connection, Duration)> {
         let mut connection = self.replication().await?;
+        let silence = silence(&mut connection).await?;
         let messages = if connection.server_version_num() >= MESSAGES_SINCE { ", messages 'true'" } else { "" };
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}{messages})",
@@ -218,12 +238,12 @@ impl PostgresSource {
             ))
             .remedy("somebody else consumes this slot; give every consumer a slot of its own"));
         }
-        Ok(connection)
+        Ok((connection, silence))
     }
 
     /// Delivers what happened between the finished chunks of an interrupted snapshot and its new point.
     async fn catch_up(&mut self, from: Lsn, point: Lsn, progress: &Progress, outlet: &Outlet) -> Result<Decoder> {
-        let mut connection = self.start_replication(from).await?;
+        let (mut connection, silence) = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let partly = prepared
@@ -237,6 +257,7 @@ impl PostgresSource {
         let (_never_stopped, stop) = watch::channel(false);
         let stream = Stream {
             connection: &mut connection,
+            silence,
             decoder: Decoder::new(writer, from, Some(point), Some(rereads)),
             relations: &mut prepared.relations,
             sql,
@@ -447,13 +468,14 @@ impl Source for PostgresSource {
         if until.is_some_and(|until| from >= until) {
             return Ok(StreamEnd::Reached);
         }
-        let mut connection = self.start_replication(from).await?;
+        let (mut connection, silence) = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
         prepared.relations.roll_back();
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
         let writer = BatchWriter::new(outlet.clone(), Origin::Stream);
         let stream = Stream {
             connection: &mut connection,
+            silence,
             decoder: Decoder::new(writer, from, until, None),
             relations: &mut prepared.relations,
             sql,
@@ -507,6 +529,18 @@ impl Source for PostgresSource {
         let sql = self.sql().await?;
         discover::discover(sql, &selection).await
     }
+}
+
+/// How long the server may be silent: `wal_sender_timeout`, in milliseconds, 0 for never.
+async fn silence(connection: &mut Connection) -> Result<Duration> {
+    let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+    let rows = connection.simple_query(sql).await?;
+    let setting = rows.first().map(|rows| rows.text(0, "setting")).transpose()?.flatten();
+    let timeout = match setting.and_then(|milliseconds| milliseconds.parse().ok()) {
+        None | Some(0) => DEFAULT_SENDER_TIMEOUT,
+        Some(milliseconds) => Duration::from_millis(milliseconds),
+    };
+    Ok((timeout * SILENT_TIMEOUTS).max(MIN_SILENCE))
 }
 
 /// Writes a message into the log now and then, so that a quiet database's position follows a busy server's log. Returns

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - The server hears only confirmed positions, at least every [`STATUS_INTERVAL`], whatever the sinks do: while the
 //!   budget is used up nothing is read, but statuses go out.
+//! - Each status asks for an answer: a server that says nothing for long, its socket open, is left.
 //! - Bytes are frozen once a scan, and every batch gets the frames its cells point into.
 //! - A batch goes out when it is full, or when a transaction is complete and a sink has nothing to do: no timer delays a
 //!   change, and busy sinks make batches grow.
@@ -43,6 +44,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 pub struct Stream<'a> {
     pub connection: &'a mut Connection,
+    /// How long the server may say nothing.
+    pub silence: Duration,
     pub decoder: Decoder,
     pub relations: &'a mut RelationCache,
     /// For what a Relation message does not say.
@@ -78,13 +81,17 @@ impl Stream<'_> {
         // Whether the next keepalive may move the position of an idle stream; once a status, so that a server that sends
         // one after every transaction does not double the number of batches.
         let mut heartbeat_due = true;
+        let mut heard = Instant::now();
         loop {
             let (scanned, replies_wanted) = self.scan(&mut heartbeat_due)?;
             if replies_wanted {
                 self.send_status(false).await?;
             }
             match scanned {
-                Scanned::Full => self.send(&mut ticks).await?,
+                Scanned::Full => {
+                    self.send(&mut ticks).await?;
+                    heard = Instant::now();
+                }
                 Scanned::Relation => self.relation()?,
                 Scanned::Unknown(relation) => {
                     let seen = self.relations.learn(self.sql.client(), relation).await?;
@@ -111,6 +118,7 @@ impl Stream<'_> {
             let sendable = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             if sendable && self.decoder.writer.sinks_idle() {
                 self.send(&mut ticks).await?;
+                heard = Instant::now();
             }
             let waits_for_sink = self.decoder.writer.has_commit() && self.decoder.writer.has_news();
             let idle = self.decoder.writer.sink_idle();
@@ -122,11 +130,24 @@ impl Stream<'_> {
                 biased;
                 // Statuses first: they are rare, and the server's patience depends on them.
                 _ = ticks.tick() => {
+                    if heard.elapsed() > self.silence {
+                        return Err(Error::transient(format!(
+                            "the server has said nothing for {} s, though it was asked every second (wal_sender_timeout is \
+                             its own patience)",
+                            self.silence.as_secs()
+                        )));
+                    }
                     self.send_status(true).await?;
                     heartbeat_due = true;
                 }
-                () = idle, if waits_for_sink => self.send(&mut ticks).await?,
-                read = self.connection.fill() => last_read_bytes = read?,
+                () = idle, if waits_for_sink => {
+                    self.send(&mut ticks).await?;
+                    heard = Instant::now();
+                }
+                read = self.connection.fill() => {
+                    last_read_bytes = read?;
+                    heard = Instant::now();
+                }
                 () = asked(&mut self.stop), if stopping.is_none() => {}
             }
         }

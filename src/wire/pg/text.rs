@@ -39,6 +39,11 @@ pub fn scalar(type_oid: u32) -> (DataType, Decode) {
     }
 }
 
+/// Whether a column of this type, as [`scalar`] and [`enum_of`] have it, is text as the wire has it.
+pub fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text | DataType::Enum(_))
+}
+
 /// An enum with its labels in their order; a value is its label.
 pub fn enum_of(labels: Box<[Box<str>]>) -> (DataType, Decode) {
     (DataType::Enum(labels), text)

@@ -47,6 +47,7 @@ pub fn table(width: usize) -> Arc<TableSchema> {
         nullable: true,
         decode,
         layout: 0,
+        utf8: false,
     };
     Arc::new(TableSchema {
         id: 1,
@@ -120,6 +121,7 @@ pub fn mysql_table(layout: u32) -> Arc<TableSchema> {
         nullable: true,
         decode,
         layout,
+        utf8: false,
     };
     Arc::new(TableSchema {
         id: 1,

@@ -165,11 +165,11 @@ async fn rights_by_a_role_count() {
         let user = format!("u_{}", database.user());
         let (more, default) = match server.version().is_mariadb() {
             true => ("", format!("set default role {role} for {user}")),
-            false => (", backup_admin", format!("set default role {role} to {user}")),
+            false => (", xa_recover_admin", format!("set default role {role} to {user}")),
         };
         database.sql(&format!(
             "create table t (id int primary key); create role {role}; create user {user} identified by 'secret';
-             grant select, reload, replication slave, replication client{more} on *.* to {role}; grant {role} to {user};
+             grant select, reload, process, replication slave, replication client{more} on *.* to {role}; grant {role} to {user};
              {default}"
         ));
         let findings = run(&server.url_as(&user), &format!("{name}.*"), None).await;

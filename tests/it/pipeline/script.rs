@@ -179,6 +179,7 @@ impl ScriptedSource {
             nullable: false,
             decode: |bytes, _| Ok(Value::Text(str::from_utf8(bytes).unwrap_or_default())),
             layout: 0,
+            utf8: false,
         };
         let schema = TableSchema {
             id: 1,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use super::program::{Stream, assert_in_order, brief, eventually, place, tail};
@@ -325,9 +327,10 @@ fn stopped_at_any_moment_it_goes_on(db: &dyn Subject) {
                 std::thread::sleep(Duration::from_millis(4));
             }
         });
+        let mut random = StdRng::seed_from_u64(1);
         while !writer.is_finished() {
             let program = stream.start(&[]);
-            std::thread::sleep(Duration::from_millis(rand::random_range(50..700)));
+            std::thread::sleep(Duration::from_millis(random.random_range(50..700)));
             records.extend(program.stop().ok());
         }
         writer.join().unwrap();

@@ -1,10 +1,12 @@
 //! Sources, on real servers, through the real program.
 //!
-//! - [`conformance`] is one suite for every kind of database: it speaks to a [`Subject`], which hides what differs.
+//! - [`conformance`] is one suite for every kind of database: it speaks to a [`Subject`], which hides what differs. So does
+//!   [`network`], with what can happen between walbrook and a server.
 //! - What only one kind of database has is tested beside it.
 
 mod conformance;
 mod mysql;
+mod network;
 mod postgres;
 mod program;
 
@@ -13,6 +15,8 @@ use std::time::Duration;
 /// A database under test, empty and of one test alone.
 pub trait Subject {
     fn url(&self) -> String;
+    /// Where its server listens on this machine.
+    fn port(&self) -> u16;
     /// Runs a script, each statement by itself unless the script has transactions. An error fails the test.
     fn execute(&self, sql: &str);
     /// A connection that stays open, for transactions that run side by side.
@@ -40,6 +44,8 @@ pub struct Dialect {
     pub before_is_whole: bool,
     /// Whether `tx` is a number of the server's; where it has none there is the position.
     pub numbers_transactions: bool,
+    /// What behind the URL makes a server's silence be noticed within seconds.
+    pub impatient: &'static str,
     /// The last letter of Unicode's that a name can have, or nearly.
     pub rarest_letter: char,
     /// A name in quotes, whatever is in it.

@@ -1,6 +1,7 @@
 //! The program under test, running, and what it has printed.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -196,6 +197,26 @@ pub fn tail(subject: &dyn Subject, arguments: &[&str]) -> Program {
     if !arguments.contains(&"--tables") {
         command.args(subject.all_tables());
     }
+    Program::start(command)
+}
+
+/// `walbrook run` to stdout, which goes on from where the folder says. `source` and `top`: further keys of the
+/// configuration, with commas and line by line.
+pub fn run(subject: &dyn Subject, url: &str, dir: &Path, source: &str, top: &str) -> Program {
+    let mut keys = vec![format!("url: '{url}'")];
+    let named = subject.stream_arguments();
+    keys.extend(named.chunks(2).map(|pair| format!("{}: '{}'", pair[0].trim_start_matches("--"), pair[1])));
+    keys.extend(subject.all_tables().chunks(2).map(|pair| format!("tables: ['{}']", pair[1])));
+    keys.extend((!source.is_empty()).then(|| source.to_owned()));
+    let yaml = format!(
+        "source: {{ {} }}\nstate_dir: {}\n{top}\nsinks: [ {{ name: out, type: stdout }} ]\n",
+        keys.join(", "),
+        dir.join("state").display()
+    );
+    let config = dir.join("walbrook.yaml");
+    std::fs::write(&config, yaml).expect("a file for the configuration");
+    let mut command = walbrook();
+    command.args(["run", "--config", config.to_str().expect("UTF-8")]);
     Program::start(command)
 }
 

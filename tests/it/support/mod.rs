@@ -8,6 +8,7 @@ use std::process::Command;
 mod instance;
 pub mod mysql;
 mod postgres;
+pub mod proxy;
 
 pub use postgres::{Database, Server, Version};
 

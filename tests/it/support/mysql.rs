@@ -154,9 +154,12 @@ impl Server {
             &format!(
                 "create database `{name}`; create user {user} identified by 'secret';
                  grant select on `{pattern}`.* to {user};
-                 grant reload, lock tables, show databases, replication slave, replication client on *.* to {user}"
+                 grant reload, lock tables, show databases, process, replication slave, replication client on *.* to {user}"
             ),
         );
+        if !self.version.is_mariadb() {
+            self.sql("", &format!("grant xa_recover_admin on *.* to {user}"));
+        }
         Database { server: self, name, user }
     }
 

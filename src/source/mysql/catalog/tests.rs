@@ -100,7 +100,7 @@ fn what_is_logged_and_not_listed_stands_behind_the_rest() {
             ("DB_ROW_HASH_1", true, "bigint(21) unsigned"),
         ]
     );
-    assert!(def_.system_versioned && def_.unique[0].partial && !def_.unique[1].partial);
+    assert!(def_.system_versioned && def_.unique[0].is_partial() && !def_.unique[1].is_partial());
     let named = [["a", "int(11)", "YES", "", "-"], ["s", "timestamp(6)", "NO", "STORED GENERATED", "ROW START"]];
     assert_eq!(def(relation("t", "SYSTEM VERSIONED", "InnoDB"), &named, &[]).columns.len(), 2);
     let memory = def(relation("t", "BASE TABLE", "MEMORY"), &columns, &indexes);

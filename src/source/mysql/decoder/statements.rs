@@ -31,7 +31,8 @@ impl Decoder {
         match (&word()[..], &word()[..]) {
             (b"XA", b"START" | b"BEGIN") => {
                 group.open = true;
-                group.keep = Some(Keep::default());
+                let keeps = self.keeps(XidKey::read(statement));
+                self.group.iter_mut().for_each(|group| group.keep = keeps.then(Keep::default));
                 Ok(Step::Next)
             }
             (b"XA", b"END") => Ok(Step::Next),
@@ -40,7 +41,9 @@ impl Decoder {
             (b"XA", b"COMMIT") => self.xa_commit(statement),
             (b"XA", b"ROLLBACK") => {
                 let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
-                if let Some(entry) = self.xa.forget(&xid) {
+                if !self.searched_end(&xid)
+                    && let Some(entry) = self.xa.forget(&xid)
+                {
                     self.writer.stage(entry);
                 }
                 self.ends(Ending::Commit)
@@ -98,7 +101,9 @@ impl Decoder {
     /// DDL, and everything else that is logged as text.
     pub(super) fn statement(&mut self, query: &Query<'_>) -> Result<Step> {
         let Some(group) = &self.group else { return Err(Error::bug("a statement outside a transaction")) };
-        if !group.postponed && !group.void {
+        if self.search.is_some() {
+            self.searched(query)?;
+        } else if !group.postponed && !group.void {
             let at = self.place.transaction_position(group.start, group.gtid.clone());
             let done = self.relations.statement(query, &at);
             let done = done.map_err(|error| error.context(format!("reading the statement before {}", self.here())))?;
@@ -137,13 +142,33 @@ impl Decoder {
 
     pub(super) fn xa_commit(&mut self, statement: &[u8]) -> Result<Step> {
         let xid = XidKey::read(statement).ok_or_else(|| self.unread(statement))?;
-        let Some((kept, entry)) = self.xa.take(&xid) else {
-            // Prepared before the stream began, where a snapshot or the operator put it.
-            tracing::warn!(%xid, at = self.here(), "XA COMMIT of a transaction that was prepared before the stream began");
+        if self.searched_end(&xid) {
             return self.ends(Ending::Commit);
-        };
+        }
+        let Some((kept, entry)) = self.xa.take(&xid) else { return Err(self.not_read(xid)) };
         self.writer.stage(entry);
         self.replay_begins(kept)
+    }
+}
+
+impl Decoder {
+    /// Its rows are in the log before the stream's beginning: nobody could ask for it then, or an operator has set the
+    /// position. Where the log still has them they are found ([`Decoder::unprepared`]).
+    #[cold]
+    fn not_read(&mut self, xid: XidKey) -> Error {
+        let start = self.group.as_ref().map_or(self.place.offset, |group| group.start);
+        let error = Error::lost(format!(
+            "at {}:{start} XA COMMIT {xid} ends a transaction that was prepared before the stream began, and its rows are \
+             in no file of the server's log any more",
+            self.place.file
+        ))
+        .remedy(
+            "read the tables anew (on_lost_position: resnapshot, or `walbrook offsets reset` and a start), or, where none \
+             of its tables is wanted, set a position behind it (`walbrook offsets set`). On MySQL, GRANT XA_RECOVER_ADMIN \
+             ON *.* to the account: then such rows are kept from the start on",
+        );
+        self.unprepared = Some((xid, self.place.transaction_position(start, None)));
+        error
     }
 }
 

@@ -58,6 +58,7 @@ impl Log {
             columns: [column].into(),
             key: [].into(),
             unique: [].into(),
+            plain: [].into(),
             collation: "utf8mb4_general_ci".into(),
             engine: "InnoDB".into(),
             system_versioned: false,
@@ -75,6 +76,7 @@ impl Log {
             server: 7,
             until: None,
             voids: void.into_iter().collect(),
+            search: None,
         };
         let writer = BatchWriter::new(outlet, Origin::Stream);
         let xa = Xa::restore(&State::new(), 1000).unwrap();

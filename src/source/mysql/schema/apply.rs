@@ -2,17 +2,23 @@
 //!
 //! Invariants:
 //! - An ALTER's actions are of one moment: columns and keys are dropped, changed and renamed in the table as it was, then
-//!   what is new or moved takes its place in the order it was written in.
+//!   what is new or moved takes its place in the order it was written in. MariaDB lets MODIFY and CHANGE take the place of
+//!   a column that the same statement adds.
 //! - Unique indexes stand in the order the server keeps them in: PRIMARY, those without a column that may be NULL, whole
 //!   before partial, and what is older first.
+//! - Indexes that let rows be equal are followed for their names alone; those that a server makes of foreign keys are not.
 //! - An action that does not fit the table is an error: what was known of the table is not what the server had.
 
 use std::sync::Arc;
 
 use super::collation::max_bytes_of;
-use super::column_type::{ColumnType, Kind};
-use super::ddl::{Action, Charset, ColumnSpec, KeyPart, KeySpec, Options, Place, TableName};
-use super::def::{ColumnDef, Generated, TableDef, UniqueIndex, engine_name};
+use super::column_type::{ColumnType, charset_of};
+use super::ddl::{Action, Charset, ColumnSpec, KeySpec, Options, Place, TableName};
+use super::def::{ColumnDef, Generated, PlainIndex, TableDef, UniqueIndex, engine_name};
+use super::keys::{
+    Before, Draft, DraftPart, KEY_MAX_BYTES, KEY_PART_MAX_BYTES, Key, PRIMARY, Plain, Slot, has_length, has_new_types,
+    key_bytes, rank, ranks_before, same_name,
+};
 use super::resolve::Setting;
 
 /// A table between two shapes. Hidden columns are not in it: they come back at the end.
@@ -20,7 +26,10 @@ struct Work<'a> {
     setting: &'a Setting,
     columns: Vec<ColumnDef>,
     keys: Vec<Key>,
+    plain: Vec<Plain>,
     collation: String,
+    /// What CONVERT TO CHARACTER SET made of all columns.
+    converts_to: Option<String>,
     engine: String,
     system_versioned: bool,
     /// A column is named as the row's start.
@@ -29,24 +38,6 @@ struct Work<'a> {
     periods: Vec<(String, String, String)>,
 }
 
-#[derive(Clone)]
-struct Key {
-    name: String,
-    /// Names of columns; none for an expression.
-    columns: Vec<Option<String>>,
-    partial: bool,
-    /// MariaDB keeps it by a hidden column with a hash.
-    hashed: bool,
-    /// Of nothing but expressions, which a definition does not have.
-    expression: bool,
-    /// A column may be NULL: as it was when the server came to this key, before a PRIMARY KEY behind it forbade that.
-    nullable: bool,
-}
-
-const PRIMARY: &str = "PRIMARY";
-/// Key lengths of InnoDB beyond which MariaDB keeps a unique key as a hash: of one column, of all.
-const KEY_PART_MAX_BYTES: u64 = 3072;
-const KEY_MAX_BYTES: u64 = 3500;
 const HASH_COLUMN: &str = "DB_ROW_HASH_";
 
 /// The table that CREATE TABLE makes.
@@ -65,7 +56,9 @@ pub(super) fn create(
         setting,
         columns: Vec::with_capacity(columns.len()),
         keys: Vec::new(),
+        plain: Vec::new(),
         collation: setting.collation(&options.charset, database_collation)?,
+        converts_to: None,
         engine: engine_name(options.engine.as_deref().unwrap_or("InnoDB")).to_owned(),
         system_versioned: options.system_versioning || columns.iter().any(|column| column.system_versioning),
         names_row_start: columns.iter().any(|column| column.row_time.is_some()),
@@ -80,7 +73,7 @@ pub(super) fn create(
     }
     work.periods_are_not_null();
     for key in keys {
-        work.add_key(key)?;
+        work.add_key(&Draft::new(key))?;
     }
     work.into_def(&table.database, &table.name)
 }
@@ -90,7 +83,7 @@ pub(super) fn create(
 /// # Errors
 /// As [`create`].
 pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Result<TableDef, String> {
-    let mut work = Work::of(setting, old)?;
+    let mut work = Work::of(setting, old);
     for action in actions {
         match action {
             Action::Options(options) => {
@@ -103,19 +96,35 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
                 work.system_versioned |= options.system_versioning;
                 work.periods.extend(options.periods.iter().cloned());
             }
-            Action::Convert(charset) => work.convert(charset)?,
+            Action::Convert(charset) => work.convert(charset, actions)?,
             Action::DropVersioning => (work.system_versioned, work.names_row_start) = (false, false),
             _ => {}
         }
     }
-    work.drop_keys(actions);
-    work.change_columns(actions)?;
+    let slots = work.change_columns(actions)?;
+    let ranks = ranks_before(old);
+    let new_primary = actions.contains(&Action::DropPrimary);
+    let carried = old.unique.iter().zip(ranks).filter_map(|(index, rank)| {
+        let name = name_after(&index.name, actions)?;
+        let anew = new_primary || has_new_types(index, old, &slots);
+        let before = Before { rank, hashed: index.hashed, anew };
+        let draft = Draft::carried(&UniqueIndex { name, ..index.clone() }, old, &slots)?;
+        Some(Draft { before: setting.mariadb.then_some(before), ..draft })
+    });
+    let carried: Vec<Draft> = carried.collect();
+    let plain = old.plain.iter().filter_map(|index| {
+        let name = name_after(&index.name, actions)?;
+        Plain::carried(&PlainIndex { name, ..index.clone() }, old, &slots)
+    });
+    work.plain = plain.collect();
+    work.columns = slots.into_iter().map(|slot| slot.column).collect();
     work.periods_are_not_null();
-    let nullable: Vec<bool> = work.keys.iter().map(|key| work.may_be_null(&key.columns)).collect();
-    work.keys.iter_mut().zip(nullable).for_each(|(key, nullable)| key.nullable = nullable);
+    for draft in &carried {
+        work.add_key(draft)?;
+    }
     for action in actions {
         match action {
-            Action::AddKey(key) => work.add_key(key)?,
+            Action::AddKey(key) => work.add_key(&Draft::new(key))?,
             Action::SetVisible { column, visible } => {
                 let at = work.column(column).ok_or_else(|| unknown(column))?;
                 work.columns[at].invisible = !visible;
@@ -130,41 +139,37 @@ fn unknown(column: &str) -> String {
     format!("column {column:?} is not known")
 }
 
-/// As the servers compare names of columns and indexes.
-pub(super) fn same_name(one: &str, other: &str) -> bool {
-    one == other || one.to_lowercase() == other.to_lowercase()
+/// The name of an index after the actions; none where it is dropped.
+fn name_after(name: &str, actions: &[Action]) -> Option<Box<str>> {
+    let is_dropped = actions.iter().any(|action| match action {
+        Action::DropPrimary => name == PRIMARY,
+        Action::DropIndex(dropped) => same_name(name, dropped),
+        _ => false,
+    });
+    // Two may change names: by what it was before.
+    let renamed = actions.iter().find_map(|action| match action {
+        Action::RenameIndex { old, new } if same_name(name, old) => Some(new.as_str().into()),
+        _ => None,
+    });
+    (!is_dropped).then(|| renamed.unwrap_or_else(|| name.into()))
 }
 
 impl<'a> Work<'a> {
-    fn of(setting: &'a Setting, old: &TableDef) -> Result<Work<'a>, String> {
-        let hashes = old.columns.iter().filter(|c| c.hidden && c.name.starts_with(HASH_COLUMN)).count();
-        let partial = old.unique.iter().filter(|index| index.partial).count();
-        if hashes != 0 && hashes != partial {
-            return Err("which of its unique keys are kept by a hash is not known".to_owned());
-        }
-        let keys = old.unique.iter().map(|index| Key {
-            name: index.name.to_string(),
-            columns: index
-                .columns
-                .iter()
-                .map(|at| old.columns.get(usize::from(*at)).map(|column| column.name.to_string()))
-                .collect(),
-            partial: index.partial,
-            hashed: index.partial && hashes > 0,
-            expression: index.columns.is_empty(),
-            nullable: false,
-        });
+    /// Without its indexes, which are made anew.
+    fn of(setting: &'a Setting, old: &TableDef) -> Work<'a> {
         let row_start = old.columns.iter().any(|column| column.hidden && !column.name.starts_with(HASH_COLUMN));
-        Ok(Work {
+        Work {
             setting,
             columns: old.columns.iter().filter(|column| !column.hidden).cloned().collect(),
-            keys: keys.collect(),
+            keys: Vec::new(),
+            plain: Vec::new(),
             collation: old.collation.to_string(),
+            converts_to: None,
             engine: old.engine.to_string(),
             system_versioned: old.system_versioned,
             names_row_start: old.system_versioned && !row_start,
             periods: Vec::new(),
-        })
+        }
     }
 
     fn column(&self, name: &str) -> Option<usize> {
@@ -180,59 +185,58 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn convert(&mut self, charset: &Charset) -> Result<(), String> {
-        self.collation = self.setting.collation(charset, &self.collation)?;
+    fn convert(&mut self, charset: &Charset, actions: &[Action]) -> Result<(), String> {
+        let to = self.setting.collation(charset, &self.collation)?;
         for column in self.columns.iter_mut().filter(|column| column.column_type.kind.is_character()) {
-            column.column_type = Arc::new(self.setting.converted(&column.column_type, &self.collation));
+            column.column_type = Arc::new(self.setting.converted(&column.column_type, &to));
         }
+        // MariaDB allows DEFAULT CHARACTER SET beside it, which is then the table's alone.
+        if !actions.iter().any(|action| matches!(action, Action::Options(options) if options.charset.is_said())) {
+            self.collation = to.clone();
+        }
+        self.converts_to = Some(to);
         Ok(())
     }
 
-    fn drop_keys(&mut self, actions: &[Action]) {
-        self.keys.retain(|key| {
-            !actions.iter().any(|action| match action {
-                Action::DropPrimary => key.name == PRIMARY,
-                Action::DropIndex(name) => same_name(&key.name, name),
-                _ => false,
-            })
-        });
-        for action in actions {
-            if let Action::RenameIndex { old, new } = action {
-                // Two may change names: by what it was before.
-                if let Some(key) = self.keys.iter_mut().find(|key| same_name(&key.name, old)) {
-                    key.name = new.clone();
-                }
-            }
+    /// A column that a statement writes: whatever character set it names, CONVERT TO is said of it too.
+    fn written(&self, spec: &ColumnSpec) -> Result<ColumnDef, String> {
+        let column = self.setting.column(spec, &self.collation)?;
+        let Some(to) = &self.converts_to else { return Ok(column) };
+        if column.column_type.collation.as_deref().is_none_or(|collation| charset_of(collation) == "binary") {
+            return Ok(column);
         }
+        let mut spec = spec.clone();
+        spec.column_type.charset = Charset { collation: Some(to.clone()), ..Charset::default() };
+        self.setting.column(&spec, to)
     }
 
-    fn change_columns(&mut self, actions: &[Action]) -> Result<(), String> {
-        let mut kept: Vec<ColumnDef> = Vec::with_capacity(self.columns.len() + actions.len());
-        let mut placed: Vec<(ColumnDef, &Place)> = Vec::new();
+    fn change_columns(&mut self, actions: &[Action]) -> Result<Vec<Slot>, String> {
+        let mut kept: Vec<Slot> = Vec::with_capacity(self.columns.len() + actions.len());
+        let mut placed: Vec<(Slot, &Place)> = Vec::new();
         let old = std::mem::take(&mut self.columns);
-        let mut renamed: Vec<(String, String)> = Vec::new();
-        let mut dropped: Vec<String> = Vec::new();
-        for column in &old {
+        for (from, column) in old.iter().enumerate() {
             let about = |action: &&Action| match action {
                 Action::DropColumn(name)
                 | Action::Change { old: name, .. }
                 | Action::RenameColumn { old: name, .. } => same_name(name, &column.name),
                 _ => false,
             };
-            match actions.iter().find(about) {
-                Some(Action::DropColumn(_)) => dropped.push(column.name.to_string()),
-                Some(Action::Change { column: spec, .. }) => {
-                    renamed.push((column.name.to_string(), spec.name.clone()));
-                    kept.push(self.changed(spec, column)?);
+            let is_drop = |action: &&Action| matches!(action, Action::DropColumn(_));
+            let mut about_it = actions.iter().filter(about);
+            let (column, called) = match about_it.clone().find(is_drop).or_else(|| about_it.next()) {
+                Some(Action::DropColumn(_)) => continue,
+                Some(Action::Change { old, column: spec, .. }) => (self.written(spec)?, Some(old.clone())),
+                Some(Action::RenameColumn { old, new }) => {
+                    (ColumnDef { name: new.as_str().into(), ..column.clone() }, Some(old.clone()))
                 }
-                Some(Action::RenameColumn { new, .. }) => {
-                    renamed.push((column.name.to_string(), new.clone()));
-                    kept.push(ColumnDef { name: new.as_str().into(), ..column.clone() });
-                }
-                _ => kept.push(column.clone()),
-            }
+                _ => (column.clone(), None),
+            };
+            kept.push(Slot { column, from: Some(from), called });
         }
-        let there = |name: &str| old.iter().find(|column| same_name(&column.name, name));
+        let there = |name: &str| old.iter().position(|column| same_name(&column.name, name));
+        let dropped = |name: &str| {
+            actions.iter().any(|action| matches!(action, Action::DropColumn(dropped) if same_name(dropped, name)))
+        };
         for action in actions {
             match action {
                 Action::AddColumn { column, place, if_not_exists } => {
@@ -241,14 +245,21 @@ impl<'a> Work<'a> {
                     }
                     self.names_row_start |= column.row_time.is_some();
                     self.system_versioned |= column.system_versioning;
-                    placed.push((self.setting.column(column, &self.collation)?, place));
+                    let column = self.written(column)?;
+                    placed.push((Slot { column, from: None, called: None }, place));
                 }
-                Action::Change { old, column, place } => match there(old) {
+                Action::Change { old, column, place, if_exists } => match there(old).filter(|_| !dropped(old)) {
                     Some(_) if *place == Place::Last => {}
                     // It is moved when its turn comes, and others may be put behind it before.
-                    Some(before) => placed.push((self.changed(column, before)?, place)),
-                    // IF EXISTS, of MariaDB.
-                    None if self.setting.mariadb => {}
+                    Some(from) => {
+                        let column = self.written(column)?;
+                        placed.push((Slot { column, from: Some(from), called: Some(old.clone()) }, place));
+                    }
+                    None if *if_exists => {}
+                    None if self.setting.mariadb => {
+                        let column = self.written(column)?;
+                        placed.push((Slot { column, from: None, called: Some(old.clone()) }, place));
+                    }
                     None => return Err(unknown(old)),
                 },
                 Action::DropColumn(name) | Action::RenameColumn { old: name, .. }
@@ -259,120 +270,126 @@ impl<'a> Work<'a> {
                 _ => {}
             }
         }
-        for (column, place) in placed {
-            kept.retain(|other| *other != column);
+        for (slot, place) in placed {
+            match (slot.from, &slot.called) {
+                (Some(from), _) => kept.retain(|other| other.from != Some(from)),
+                // MariaDB's change of what the statement itself has added.
+                (None, Some(called)) => {
+                    let is_it = |other: &Slot| other.from.is_none() && same_name(&other.column.name, &slot.column.name);
+                    let at = kept.iter().position(is_it).ok_or_else(|| unknown(called))?;
+                    kept.remove(at);
+                }
+                (None, None) => {}
+            }
             let at = match place {
                 Place::Last => kept.len(),
                 Place::First => 0,
                 Place::After(name) => {
-                    1 + kept.iter().position(|other| same_name(&other.name, name)).ok_or_else(|| unknown(name))?
+                    let is_it = |other: &Slot| same_name(&other.column.name, name);
+                    1 + kept.iter().position(is_it).ok_or_else(|| unknown(name))?
                 }
             };
-            kept.insert(at, column);
+            kept.insert(at, slot);
         }
-        for (at, column) in kept.iter().enumerate() {
-            if kept[..at].iter().any(|before| same_name(&before.name, &column.name)) {
-                return Err(format!("column {:?} would be there twice", column.name));
+        for (at, slot) in kept.iter().enumerate() {
+            if kept[..at].iter().any(|before| same_name(&before.column.name, &slot.column.name)) {
+                return Err(format!("column {:?} would be there twice", slot.column.name));
             }
         }
-        self.columns = kept;
-        for key in &mut self.keys {
-            let is = |part: &Option<String>, name: &str| part.as_deref().is_some_and(|part| same_name(part, name));
-            key.columns.retain(|part| !dropped.iter().any(|name| is(part, name)));
-            for part in &mut key.columns {
-                if let Some((_, new)) = renamed.iter().find(|(before, _)| is(part, before)) {
-                    *part = Some(new.clone());
-                }
-            }
-        }
-        self.keys.retain(|key| !key.columns.is_empty() || key.expression);
-        Ok(())
+        Ok(kept)
     }
 
-    /// A column's new definition; a column of the primary key stays NOT NULL.
-    fn changed(&self, spec: &ColumnSpec, before: &ColumnDef) -> Result<ColumnDef, String> {
-        let mut column = self.setting.column(spec, &self.collation)?;
-        let primary = self.keys.iter().filter(|key| key.name == PRIMARY);
-        let in_primary = |key: &Key| {
-            key.columns.iter().any(|part| part.as_deref().is_some_and(|part| same_name(part, &before.name)))
-        };
-        if primary.into_iter().any(in_primary) {
-            column.nullable = false;
-        }
-        Ok(column)
-    }
-
-    fn add_key(&mut self, spec: &KeySpec) -> Result<(), String> {
-        let name = match (&spec.name, spec.primary) {
+    fn add_key(&mut self, draft: &Draft) -> Result<(), String> {
+        let name = match (&draft.name, draft.primary) {
             (_, true) => PRIMARY.to_owned(),
             (Some(name), false) => name.clone(),
-            (None, false) => self.unused_name(spec),
+            (None, false) => self.unused_name(draft),
         };
-        if self.keys.iter().any(|key| same_name(&key.name, &name)) {
-            if spec.if_not_exists {
+        if self.is_taken(&name) {
+            if draft.if_not_exists || !draft.unique {
                 return Ok(());
             }
             return Err(format!("the key {name:?} is known already"));
         }
-        let mut partial = false;
+        if !draft.unique {
+            let parts = draft.parts.iter().filter_map(|part| match part {
+                DraftPart::Column { name, .. } => Some(name.clone()),
+                DraftPart::Expression | DraftPart::Period(_) => None,
+            });
+            let columns: Vec<String> = parts.collect();
+            let expression = columns.len() != draft.parts.len();
+            self.plain.push(Plain { name, columns, expression });
+            return Ok(());
+        }
         let mut bytes = 0;
-        let mut hashed = spec.hash && self.setting.mariadb && !self.engine.eq_ignore_ascii_case("MEMORY");
-        let mut columns = Vec::with_capacity(spec.parts.len());
-        for KeyPart { column, prefix, overlaps } in &spec.parts {
-            let Some(name) = column else {
-                partial = true;
-                columns.push(None);
-                continue;
+        let mut expression = false;
+        let mut hashed = draft.hash && self.setting.mariadb && !self.engine.eq_ignore_ascii_case("MEMORY");
+        let mut parts = Vec::with_capacity(draft.parts.len());
+        for part in &draft.parts {
+            let (name, prefix) = match part {
+                DraftPart::Expression => {
+                    expression = true;
+                    continue;
+                }
+                DraftPart::Period(name) => {
+                    let period = self.periods.iter().find(|(period, ..)| same_name(period, name));
+                    let (_, start, end) = period.ok_or_else(|| format!("the period {name:?} is not known"))?;
+                    parts.extend([(end.clone(), 0), (start.clone(), 0)]);
+                    continue;
+                }
+                DraftPart::Column { name, prefix } => (name, prefix),
             };
-            if let Some((_, start, end)) = self.periods.iter().find(|(period, ..)| *overlaps && same_name(period, name))
-            {
-                columns.extend([Some(end.clone()), Some(start.clone())]);
-                continue;
-            }
-            if *overlaps {
-                return Err(format!("the period {name:?} is not known"));
-            }
             let at = self.column(name).ok_or_else(|| unknown(name))?;
             let column = &mut self.columns[at];
-            if spec.primary {
+            if draft.primary {
                 column.nullable = false;
             }
             let column_type = &column.column_type;
             let all = key_bytes(column_type);
-            match prefix {
+            let prefix = match prefix {
                 Some(prefix) if *prefix != column_type.length || !has_length(column_type.kind) => {
-                    partial = true;
                     let width = column_type.collation.as_deref().map_or(1, max_bytes_of);
                     bytes += u64::from(*prefix) * u64::from(width);
+                    *prefix
                 }
                 _ => {
                     hashed |= self.setting.mariadb && all.is_none_or(|bytes| bytes > KEY_PART_MAX_BYTES);
                     bytes += all.unwrap_or(0);
+                    0
                 }
-            }
-            columns.push(Some(column.name.to_string()));
+            };
+            parts.push((column.name.to_string(), prefix));
         }
         hashed |= self.setting.mariadb && bytes > KEY_MAX_BYTES;
-        hashed &= !spec.primary;
-        let nullable = self.may_be_null(&columns);
-        self.keys.push(Key { name, columns, partial: partial || hashed, hashed, expression: false, nullable });
+        hashed &= !draft.primary;
+        let nullable = parts.iter().filter_map(|(name, _)| self.column(name)).any(|at| self.columns[at].nullable);
+        let prefix = parts.iter().any(|(_, prefix)| *prefix > 0);
+        let rank = match draft.before {
+            None => rank(&name, nullable, prefix, hashed),
+            Some(before) if before.anew && !(before.hashed && hashed) => rank(&name, nullable, prefix, false),
+            Some(before) => before.rank.max(rank(&name, nullable, prefix, false)),
+        };
+        self.keys.push(Key { name, parts, expression, hashed, nullable, rank });
         Ok(())
     }
 
-    fn may_be_null(&self, key: &[Option<String>]) -> bool {
-        let at = |name: &Option<String>| self.column(name.as_deref()?);
-        key.iter().filter_map(at).any(|at| self.columns[at].nullable)
+    fn is_taken(&self, name: &str) -> bool {
+        let mut names = self.keys.iter().map(|key| &key.name).chain(self.plain.iter().map(|index| &index.name));
+        names.any(|taken| same_name(taken, name))
     }
 
     /// The name that the server gives: the first column's, and a number where that is taken.
-    fn unused_name(&self, spec: &KeySpec) -> String {
-        let first = spec.parts.first().and_then(|part| part.column.as_deref());
+    fn unused_name(&self, draft: &Draft) -> String {
+        let first = draft.parts.first().and_then(|part| match part {
+            DraftPart::Column { name, .. } | DraftPart::Period(name) => Some(name.as_str()),
+            DraftPart::Expression => None,
+        });
         let base = match first {
             // As the table has it, not as the key wrote it.
             Some(name) => self.column(name).map_or(name, |at| &*self.columns[at].name),
             None => "functional_index",
         };
-        let taken = |name: &str| self.keys.iter().any(|key| same_name(&key.name, name));
+        let taken = |name: &str| self.is_taken(name);
         if !taken(base) && !same_name(base, PRIMARY) {
             return base.to_owned();
         }
@@ -386,22 +403,32 @@ impl<'a> Work<'a> {
             let hashed = self.keys.iter().filter(|key| key.hashed);
             hashed.map(|key| key.nullable).collect()
         };
-        // By the hash's own column, which comes last.
-        self.keys.sort_by_key(|key| (key.hashed || key.nullable, key.name != PRIMARY, key.partial));
-        let place = |part: &Option<String>| {
-            let at =
-                columns.iter().position(|column| part.as_deref().is_some_and(|part| same_name(part, &column.name)));
+        self.keys.sort_by_key(|key| key.rank);
+        let place = |name: &str| {
+            let at = columns.iter().position(|column| same_name(name, &column.name));
             at.and_then(|at| u16::try_from(at).ok())
         };
         let unique: Box<[UniqueIndex]> = self
             .keys
             .iter()
             .map(|key| {
-                let places: Box<[u16]> = key.columns.iter().filter_map(place).collect();
-                let partial = key.partial || places.len() != key.columns.len();
-                UniqueIndex { name: key.name.as_str().into(), columns: places, partial }
+                let (places, prefixes): (Vec<u16>, Vec<u32>) =
+                    key.parts.iter().filter_map(|(name, prefix)| Some((place(name)?, *prefix))).unzip();
+                UniqueIndex {
+                    name: key.name.as_str().into(),
+                    columns: places.into(),
+                    prefixes: UniqueIndex::prefixes(prefixes),
+                    expression: key.expression,
+                    hashed: key.hashed,
+                }
             })
             .collect();
+        let plain = self.plain.iter().map(|index| PlainIndex {
+            name: index.name.as_str().into(),
+            columns: index.columns.iter().filter_map(|name| place(name)).collect(),
+            expression: index.expression,
+        });
+        let plain = plain.collect();
         if self.system_versioned && !self.names_row_start {
             self.columns.push(hidden("row_start", "timestamp(6)", false));
             self.columns.push(hidden("row_end", "timestamp(6)", false));
@@ -418,6 +445,7 @@ impl<'a> Work<'a> {
             key: TableDef::chosen_key(&self.columns, &unique),
             columns: self.columns.into(),
             unique,
+            plain,
             collation: self.collation.into(),
             engine: self.engine.into(),
             system_versioned: self.system_versioned,
@@ -435,29 +463,5 @@ fn hidden(name: &str, column_type: &str, nullable: bool) -> ColumnDef {
         hidden: true,
         auto_increment: false,
         json: false,
-    }
-}
-
-fn has_length(kind: Kind) -> bool {
-    matches!(kind, Kind::Char | Kind::Varchar | Kind::Binary | Kind::Varbinary)
-}
-
-/// The bytes of a whole column in a key; none for what has no end.
-fn key_bytes(column_type: &ColumnType) -> Option<u64> {
-    let length = u64::from(column_type.length);
-    match column_type.kind {
-        Kind::Char | Kind::Varchar => {
-            Some(length * u64::from(column_type.collation.as_deref().map_or(1, max_bytes_of)))
-        }
-        Kind::Binary | Kind::Varbinary => Some(length),
-        Kind::TinyText
-        | Kind::Text
-        | Kind::MediumText
-        | Kind::LongText
-        | Kind::TinyBlob
-        | Kind::Blob
-        | Kind::MediumBlob
-        | Kind::LongBlob => None,
-        _ => Some(8),
     }
 }

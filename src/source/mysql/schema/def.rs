@@ -13,7 +13,7 @@ use super::collation::canonical;
 use super::column_type::ColumnType;
 
 /// A table as it stood at one position of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableDef {
     pub database: Box<str>,
     pub name: Box<str>,
@@ -22,6 +22,8 @@ pub struct TableDef {
     pub key: Box<[u16]>,
     /// PRIMARY first, then in the server's order (SHOW INDEX): a key may be lost and another take its place.
     pub unique: Box<[UniqueIndex]>,
+    /// The indexes that let rows be equal, of whatever kind: an index that is not named gets a name they do not have.
+    pub plain: Box<[PlainIndex]>,
     /// The collation of columns that name none, as information_schema.TABLES.TABLE_COLLATION prints it.
     pub collation: Box<str>,
     /// As information_schema.TABLES.ENGINE prints it: `InnoDB`.
@@ -30,7 +32,7 @@ pub struct TableDef {
     pub system_versioned: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ColumnDef {
     pub name: Box<str>,
     pub column_type: Arc<ColumnType>,
@@ -47,7 +49,7 @@ pub struct ColumnDef {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Generated {
     #[default]
     None,
@@ -55,15 +57,42 @@ pub enum Generated {
     Stored,
 }
 
+/// An index that says nothing of rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PlainIndex {
+    pub name: Box<str>,
+    /// Indexes into the table's columns: it goes with the last of them.
+    pub columns: Box<[u16]>,
+    /// An expression is among its parts.
+    pub expression: bool,
+}
+
 /// An index that lets no two rows be equal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UniqueIndex {
     /// `PRIMARY` for the primary key.
     pub name: Box<str>,
     /// Indexes into the table's columns, in the index's order.
     pub columns: Box<[u16]>,
-    /// Holds only the start of a value, or an expression: it identifies no row by its columns.
-    pub partial: bool,
+    /// Beside `columns`, how many characters of each count (bytes, where it has bytes), 0 for all. Empty where all do of
+    /// every column.
+    pub prefixes: Box<[u32]>,
+    /// An expression is among its parts, which has no column.
+    pub expression: bool,
+    /// MariaDB keeps it by a hidden column with a hash of the values.
+    pub hashed: bool,
+}
+
+impl UniqueIndex {
+    /// It identifies no row by its columns: it holds the start of a value, a hash, an expression.
+    pub fn is_partial(&self) -> bool {
+        !self.prefixes.is_empty() || self.expression || self.hashed
+    }
+
+    /// `prefixes` as they are kept.
+    pub(in super::super) fn prefixes(all: Vec<u32>) -> Box<[u32]> {
+        if all.iter().all(|prefix| *prefix == 0) { Box::default() } else { all.into() }
+    }
 }
 
 /// A row of information_schema.COLUMNS.
@@ -114,7 +143,7 @@ impl TableDef {
     /// The key that `unique` leaves over these columns, as InnoDB chooses it.
     pub fn chosen_key(columns: &[ColumnDef], unique: &[UniqueIndex]) -> Box<[u16]> {
         let identifies = |index: &&UniqueIndex| {
-            !index.partial
+            !index.is_partial()
                 && index.columns.iter().all(|at| {
                     columns.get(usize::from(*at)).is_some_and(|c| !c.nullable && c.generated != Generated::Virtual)
                 })

@@ -210,6 +210,28 @@ impl History {
         self.set_database(name, collation.to_owned());
     }
 
+    /// Takes a table of the catalog as it stands from a position on.
+    pub fn define(&mut self, table: &TableDef, at: &Arc<BinlogPosition>) -> Arc<Definition> {
+        let key = self.key(&table.database, &table.name);
+        self.learn(key, table.clone().canonical(), Some(at))
+    }
+
+    /// What a table is from a position on is not known.
+    pub fn doubt_from(&mut self, table: &TableDef, why: &str, at: &Arc<BinlogPosition>) {
+        let key = self.key(&table.database, &table.name);
+        self.set(key, Known::Doubtful(why.into()), Some(at));
+    }
+
+    /// Whether the catalog or the log has told of a table by this name, whatever they told.
+    pub fn has_heard_of(&self, database: &str, name: &str) -> bool {
+        self.tables.contains_key(&self.key(database, name))
+    }
+
+    /// Whether two names of databases or of tables are the same.
+    pub fn same(&self, one: &str, other: &str) -> bool {
+        self.fold(one) == self.fold(other)
+    }
+
     /// A table as it stands now; `None` where it is not known.
     pub fn table(&self, database: &str, name: &str) -> Option<&Arc<Definition>> {
         self.known(&self.key(database, name))
@@ -372,17 +394,8 @@ impl History {
     /// What a statement does; at most tables that it names, or those of a database that it drops, change. `at`: its
     /// transaction. Never fails: see [`Effect::Unknown`].
     pub fn apply(&mut self, statement: &Statement<'_>, at: &Arc<BinlogPosition>) -> Vec<Effect> {
-        let Statement { database, sql, variables } = statement;
-        if variables.gtid_flags3.is_some_and(|flags| flags & (ALTER_BEGUN | ALTER_GIVEN_UP) != 0) {
-            return Vec::new();
-        }
-        let session = ddl::Session::new(
-            self.host.is_mariadb(),
-            self.host.version_number(),
-            variables.sql_mode.unwrap_or(0),
-            database,
-        );
-        let ddl = ddl::parse(sql, &session);
+        let Statement { database, variables, .. } = statement;
+        let ddl = self.read(statement);
         if ddl == Ddl::Nothing {
             return Vec::new();
         }
@@ -390,6 +403,21 @@ impl History {
         let mut applying = Applying { setting, database, at, effects: Vec::new() };
         self.run(ddl, &mut applying);
         applying.effects
+    }
+
+    /// What a statement says.
+    pub(super) fn read(&self, statement: &Statement<'_>) -> Ddl {
+        let Statement { database, sql, variables } = statement;
+        if variables.gtid_flags3.is_some_and(|flags| flags & (ALTER_BEGUN | ALTER_GIVEN_UP) != 0) {
+            return Ddl::Nothing;
+        }
+        let session = ddl::Session::new(
+            self.host.is_mariadb(),
+            self.host.version_number(),
+            variables.sql_mode.unwrap_or(0),
+            database,
+        );
+        ddl::parse(sql, &session)
     }
 
     fn setting_of(&self, variables: &QueryVariables<'_>) -> Setting {
@@ -501,6 +529,11 @@ impl History {
         if let Some(old) = self.known(&key).cloned() {
             match apply::alter(&applying.setting, &old.table, actions) {
                 Ok(def) if def == *old.table => {}
+                // Nothing that anybody else is to know.
+                Ok(def) if def == (TableDef { plain: def.plain.clone(), ..TableDef::clone(&old.table) }) => {
+                    let definition = self.shared(Definition { table: Arc::new(def), ..Definition::clone(&old) });
+                    self.set(key, Known::Table(definition), Some(applying.at));
+                }
                 Ok(def) => {
                     let new = self.learn(key, def, Some(applying.at));
                     applying.effects.push(Effect::Changed { old, new });

@@ -4,6 +4,8 @@
 //! - Where the event names its columns (`binlog_row_metadata=FULL`) it is right: names, signs, character sets, labels and the
 //!   primary key are its own, and what the history knows beyond (a longtext that is JSON, a UUID, a column that is
 //!   generated) is kept of columns that agree in all of it.
+//! - The key that it names is the table's; where the server took a unique index for a primary key, the event says no name
+//!   of it, and it is PRIMARY where no known index can be it.
 //! - Where it does not, number of columns, types, what belongs to them, NULL and all that is logged of signs and character
 //!   sets must be what is known. Anything else is an error: no value comes under a name that might be another's.
 
@@ -11,7 +13,7 @@ use std::sync::Arc;
 
 use super::collation;
 use super::column_type::Kind;
-use super::def::{ColumnDef, Generated, TableDef, UniqueIndex};
+use super::def::{ColumnDef, Generated, PlainIndex, TableDef, UniqueIndex};
 use super::history::History;
 use super::resolve::Setting;
 use super::stored::Definition;
@@ -91,15 +93,32 @@ fn disagreement(table: &TableDef, said: &TableDescription<'_>) -> Option<String>
         }
     }
     if said.is_full() {
-        let key: Vec<usize> = said.key.iter().map(|part| part.column).collect();
-        let primary = table.unique.iter().find(|index| &*index.name == PRIMARY);
-        let known: Vec<usize> =
-            primary.map_or_else(Vec::new, |index| index.columns.iter().map(|at| usize::from(*at)).collect());
-        if key != known {
-            return Some(format!("the primary key has columns {known:?} as far as is known, and {key:?} in the log"));
+        let key: Vec<u16> = said.key.iter().map(|part| part.column as u16).collect();
+        if !has_key(&table.columns, &table.unique, &key) {
+            let known = &table.key;
+            return Some(format!("the key has columns {known:?} as far as is known, and {key:?} in the log"));
         }
     }
     None
+}
+
+/// Whether a table with these indexes is logged with this key: the primary key, else one that takes its place, which is the
+/// first that is whole and not NULL. Which one is first is the server's own; where it logs none there is none.
+fn has_key(columns: &[ColumnDef], unique: &[UniqueIndex], key: &[u16]) -> bool {
+    match unique.iter().find(|index| &*index.name == PRIMARY) {
+        Some(primary) => *primary.columns == *key,
+        None if key.is_empty() => !unique.iter().any(|index| identifies(columns, index)),
+        None => unique.iter().any(|index| *index.columns == *key && may_be_key(columns, index)),
+    }
+}
+
+fn may_be_key(columns: &[ColumnDef], index: &UniqueIndex) -> bool {
+    let not_null = |at: &u16| columns.get(usize::from(*at)).is_some_and(|column| !column.nullable);
+    !index.is_partial() && index.columns.iter().all(not_null)
+}
+
+fn identifies(columns: &[ColumnDef], index: &UniqueIndex) -> bool {
+    !TableDef::chosen_key(columns, std::slice::from_ref(index)).is_empty()
 }
 
 fn column_disagreement(column: &ColumnDef, said: &MapColumn<'_>) -> Option<String> {
@@ -206,23 +225,41 @@ fn of_event(
         });
     }
     let place = |name: &str| columns.iter().position(|column| *column.name == *name).map(|at| at as u16);
+    let key: Vec<u16> = said.key.iter().map(|part| part.column as u16).collect();
     let mut unique = Vec::new();
-    if !said.key.is_empty() {
-        unique.push(UniqueIndex {
-            name: PRIMARY.into(),
-            columns: said.key.iter().map(|part| part.column as u16).collect(),
-            partial: said.key.iter().any(|part| part.prefix.is_some()),
-        });
+    for index in known.iter().flat_map(|known| &known.unique).filter(|index| &*index.name != PRIMARY) {
+        let names = index.columns.iter().map(|at| known?.columns.get(usize::from(*at)));
+        let places: Option<Box<[u16]>> = names.map(|column| place(&column?.name)).collect();
+        unique.extend(places.map(|columns| UniqueIndex { columns, ..index.clone() }));
     }
-    if let Some(known) = known {
-        for index in known.unique.iter().filter(|index| &*index.name != PRIMARY) {
-            let names = index.columns.iter().map(|at| known.columns.get(usize::from(*at)));
-            let places: Option<Box<[u16]>> = names.map(|column| place(&column?.name)).collect();
-            if let Some(columns) = places {
-                unique.push(UniqueIndex { columns, ..index.clone() });
-            }
+    // What the log says is the key is the key: by its old name where an index is known that it can be.
+    match unique.iter().position(|index| *index.columns == *key && may_be_key(&columns, index)) {
+        Some(at) if !known.is_some_and(|known| known.unique.iter().any(|index| &*index.name == PRIMARY)) => {
+            unique[..=at].rotate_right(1);
         }
+        _ if key.is_empty() => unique.retain(|index| !identifies(&columns, index)),
+        _ => unique.insert(
+            0,
+            UniqueIndex {
+                name: PRIMARY.into(),
+                columns: key.into(),
+                prefixes: UniqueIndex::prefixes(
+                    said.key
+                        .iter()
+                        .map(|part| part.prefix.map_or(0, |prefix| u32::try_from(prefix).unwrap_or(u32::MAX)))
+                        .collect(),
+                ),
+                expression: false,
+                hashed: false,
+            },
+        ),
     }
+    let plain = known.iter().flat_map(|known| &known.plain).filter_map(|index| {
+        let names = index.columns.iter().map(|at| known?.columns.get(usize::from(*at)));
+        let columns: Option<Box<[u16]>> = names.map(|column| place(&column?.name)).collect();
+        Some(PlainIndex { columns: columns?, ..index.clone() })
+    });
+    let plain = plain.collect();
     let of_text = || columns.iter().find_map(|column| column.column_type.collation.clone());
     let collation = match known {
         Some(known) => known.collation.clone(),
@@ -235,6 +272,7 @@ fn of_event(
         key: TableDef::chosen_key(&columns, &unique),
         columns: columns.into(),
         unique,
+        plain,
         collation,
         engine: known.map_or_else(|| "InnoDB".into(), |known| known.engine.clone()),
         system_versioned: known.is_some_and(|known| known.system_versioned),

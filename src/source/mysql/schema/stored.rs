@@ -1,17 +1,18 @@
-//! How definitions and their history look in the store, format 1.
+//! How definitions and their history look in the store, format 2.
 //!
 //! Invariants:
 //! - Every byte is read; bytes left over, numbers out of range and other formats are errors.
 //! - A type stands once per table, as the server prints it: what is read back is parsed as it was from the catalog.
 //!
 //! ```text
-//! history    = 1:u8 count:u8 {version}          oldest first
+//! history    = 2:u8 count:u8 {version}          oldest first
 //! version    = optional(position) known         position: where the statement stood; none: from the beginning
 //! known      = 0 | 1 id:u64 version:u32 table | 2 text     no table, a table, why it is not known
-//! table      = text{4} flags:u8 types columns u16-list(key) unique      database, name, collation, engine; 1 versioned
+//! table      = text{4} flags:u8 types columns u16-list(key) unique plain   database, name, collation, engine; 1 versioned
 //! types      = count:u16 {text optional(text) optional(srid:u32)}       type, collation
 //! columns    = count:u16 {text type:u16 flags:u8}     1 nullable, 2 virtual, 4 stored, 8 invisible, 16 hidden, 32 auto, 64 json
-//! unique     = count:u16 {text partial:u8 u16-list}
+//! unique     = count:u16 {text flags:u8 u16-list(columns) [prefix:u32 of each]}     1 prefixes, 2 expression, 4 hashed
+//! plain      = count:u16 {text expression:u8 u16-list(columns)}
 //! text       = length:u32 UTF-8     optional(x) = 0 | 1 x     u16-list = count:u16 {u16}     numbers big endian
 //! ```
 
@@ -19,12 +20,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::column_type::ColumnType;
-use super::def::{ColumnDef, Generated, TableDef, UniqueIndex};
+use super::def::{ColumnDef, Generated, PlainIndex, TableDef, UniqueIndex};
 use super::history::{Known, Version};
 use crate::error::{Error, Result};
 use crate::record::Position;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A table at one version of its shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +122,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Version>> {
     read().ok_or_else(|| corrupt(bytes))
 }
 
+/// The first in the lowest bit.
+fn bits(flags: &[bool]) -> u8 {
+    flags.iter().enumerate().fold(0, |byte, (bit, set)| byte | u8::from(*set) << bit)
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
     out.extend_from_slice(bytes);
@@ -139,7 +145,7 @@ fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
     let Definition { id, version, table } = definition;
     out.extend_from_slice(&id.to_be_bytes());
     out.extend_from_slice(&version.to_be_bytes());
-    let TableDef { database, name, columns, key, unique, collation, engine, system_versioned } = &**table;
+    let TableDef { database, name, columns, key, unique, plain, collation, engine, system_versioned } = &**table;
     for text in [database, name, collation, engine] {
         put_bytes(out, text.as_bytes());
     }
@@ -173,13 +179,21 @@ fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
             column.auto_increment,
             column.json,
         ];
-        out.push(flags.iter().enumerate().fold(0, |byte, (bit, set)| byte | u8::from(*set) << bit));
+        out.push(bits(&flags));
     }
     put_list(out, key);
     put_u16(out, unique.len());
     for index in unique {
         put_bytes(out, index.name.as_bytes());
-        out.push(index.partial.into());
+        let flags = [!index.prefixes.is_empty(), index.expression, index.hashed];
+        out.push(bits(&flags));
+        put_list(out, &index.columns);
+        index.prefixes.iter().for_each(|prefix| out.extend_from_slice(&prefix.to_be_bytes()));
+    }
+    put_u16(out, plain.len());
+    for index in plain {
+        put_bytes(out, index.name.as_bytes());
+        out.push(index.expression.into());
         put_list(out, &index.columns);
     }
 }
@@ -266,11 +280,22 @@ impl<'b> Reader<'b> {
         let unique = (0..self.u16()?)
             .map(|_| {
                 let name = self.text()?.into();
-                let partial = self.bool()?;
-                Some(UniqueIndex { name, partial, columns: self.list(columns.len())? })
+                let flags = self.u8().filter(|flags| *flags < 8)?;
+                let columns = self.list(columns.len())?;
+                let prefixes: Box<[u32]> = match flags & 1 {
+                    0 => Box::default(),
+                    _ => columns.iter().map(|_| self.u32()).collect::<Option<_>>()?,
+                };
+                Some(UniqueIndex { name, columns, prefixes, expression: flags & 2 != 0, hashed: flags & 4 != 0 })
             })
             .collect::<Option<_>>()?;
-        let table = TableDef { database, name, columns, key, unique, collation, engine, system_versioned };
+        let plain = (0..self.u16()?)
+            .map(|_| {
+                let (name, expression) = (self.text()?.into(), self.bool()?);
+                Some(PlainIndex { name, expression, columns: self.list(columns.len())? })
+            })
+            .collect::<Option<_>>()?;
+        let table = TableDef { database, name, columns, key, unique, plain, collation, engine, system_versioned };
         Some(Definition { id, version, table: Arc::new(table) })
     }
 }

@@ -25,7 +25,7 @@ mod split;
 mod table;
 mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use super::connection::Connection;
 use super::server::{Flavor, Server};
 use super::url::ConnInfo;
+use super::xa::XidKey;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::flow::Outlet;
@@ -46,6 +47,7 @@ pub use reader::Point;
 pub use table::Wanted;
 
 use key::Range;
+use open::Opened;
 use pool::Pool;
 use reader::Reader;
 use table::Job;
@@ -60,6 +62,8 @@ const IDLE_S: u32 = 7 * 24 * 3600;
 /// Connections that all see the tables at one point.
 pub struct Views {
     pub point: Point,
+    /// XA transactions that are prepared there, as far as the account may know.
+    pub prepared: HashSet<XidKey>,
     connections: Vec<Connection>,
 }
 
@@ -81,14 +85,15 @@ impl Views {
         for _ in 0..workers.max(1) {
             connections.push(connect(&info, server).await?);
         }
-        let (position, way) = open::open(server, &mut control, &mut connections, tables).await?;
+        let opened = open::open(server, &mut control, &mut connections, tables).await?;
+        let Opened { point: position, way, prepared } = opened;
         control.close().await;
         tracing::info!(point = %position, workers = connections.len(), by = way, "the snapshot's point");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         let position = Position::MySql(Arc::new(position));
         // The first record of a transaction is 1: its begin would be 0.
         let point = Point { position, unix_micros: now, ordinal: Arc::new(AtomicU64::new(1)) };
-        Ok(Views { point, connections })
+        Ok(Views { point, prepared, connections })
     }
 }
 
@@ -149,7 +154,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// `Transient` asks to be called again, with new views and the state that is stored by then.
     pub async fn run(mut self, views: Views) -> Result<Position> {
-        let Views { point, connections } = views;
+        let Views { point, connections, .. } = views;
         self.warn_of_engines();
         let mut readers = Vec::new();
         for connection in connections {

@@ -6,15 +6,16 @@
 //! - Every lock is taken by one connection alone, for the opening of the views and one question after the position, with a
 //!   limit on the wait for it (whoever waits for a lock makes others wait), and given back whatever happens: the server does
 //!   it when the connection ends.
-//! - No XA transaction is prepared at the point: its rows are in the log before it, and its end would come after.
+//! - XA transactions that are prepared at the point are told, where the account may know: their rows are in the log before
+//!   it and in no view, and their end comes after. Waiting a little for none to be prepared spares looking for their rows.
 //!
 //! The ways, from the first that is tried. No lock is better than a lock, and a lock on few tables is better than one on all:
 //! - MariaDB tells each connection the point of its view, exactly (`Binlog_snapshot_file`, `…_position`), without any lock:
 //!   views are opened again until all have the same, a few times.
 //! - MySQL with GTIDs, without any lock: a window in which nothing happened. In this order: the log's end and
-//!   `gtid_executed`; `gtid_owned` is empty; the views; the log's end and `gtid_executed` as before; no XA transaction is
-//!   prepared (asked before, one could be prepared and logged just ahead of the window; in the window none is). A
-//!   transaction owns its GTID before the log's end moves, and until it is in `gtid_executed`, which is after its commit
+//!   `gtid_executed`; `gtid_owned` is empty; the views; what is prepared; the log's end and `gtid_executed` as before; once
+//!   more what is prepared (in the window nothing is logged, but what was logged just ahead of it may be listed a moment
+//!   later). A transaction owns its GTID before the log's end moves, and until it is in `gtid_executed`, which is after its commit
 //!   in InnoDB. So one logged before the window was committed before the views, and one that the views see was logged
 //!   before the window. Without GTIDs nothing shows whether a transaction hangs between the log and InnoDB, and there is
 //!   no such window.
@@ -27,15 +28,18 @@
 //!   tables afterwards waits until the query ends. So it is not tried where such a query is seen, which takes PROCESS.
 //! - The first two ways again, for longer, and then with one view, which on MariaDB always has its point.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
 use super::super::ask::{Ask, TextRow, number, text};
 use super::super::error::{self, server_error};
+use super::super::prepared;
 use super::super::quote;
 use super::super::server::{Flavor, Server};
+use super::super::xa::XidKey;
 use super::progress::TableName;
 use crate::error::{Error, Result};
 use crate::record::gtid::GtidSet;
@@ -59,8 +63,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100 / SHORTER);
 /// More tables are not locked one by one: the server has to open them all.
 const MAX_LOCKED_TABLES: usize = 1000;
 
-/// How long prepared XA transactions are waited for: their coordinators end them at once, unless they are down.
-const XA_WAIT: Duration = Duration::from_millis(30_000 / SHORTER);
+/// How often a point without prepared XA transactions is tried for, which with the pauses takes 2 s: their coordinators end
+/// them at once, unless they are down or many.
+const XA_TRIES: u32 = 10;
 const XA_PAUSE: Duration = Duration::from_millis(200 / SHORTER);
 
 /// Tests do not wait.
@@ -71,9 +76,6 @@ const LOG_STATUS_SINCE: (u32, u32, u32) = (8, 2, 0);
 
 /// The first version of BACKUP STAGE.
 const BACKUP_STAGE_SINCE: (u32, u32, u32) = (10, 4, 1);
-
-/// "XAER_RMERR", MySQL's answer to XA RECOVER without the privilege XA_RECOVER_ADMIN.
-const XA_RMERR: u16 = 1401;
 
 const BLOCK_COMMIT: &str = "BACKUP STAGE BLOCK_COMMIT";
 const LOCK_TABLES: &str = "LOCK TABLES";
@@ -98,37 +100,41 @@ struct End {
 /// How one way ended.
 #[derive(Debug)]
 enum Attempt {
-    Opened(End),
+    /// With the XA transactions that are prepared there.
+    Opened(End, HashSet<XidKey>),
     /// Not to be had in this way, and why.
     Refused(String),
-    /// So many XA transactions are prepared.
-    Prepared(usize),
+}
+
+/// Where the views stand.
+#[derive(Debug)]
+pub struct Opened {
+    pub point: BinlogPosition,
+    /// In which way it was had.
+    pub way: &'static str,
+    /// XA transactions that are prepared there, as far as the account may know.
+    pub prepared: HashSet<XidKey>,
 }
 
 /// Opens the views at one point. `views`: connections that are in no transaction; only the first is left where the server
-/// can prove the point of no more. `tables`: those to be read. Returns the point, and in which way it was had.
+/// can prove the point of no more. `tables`: those to be read.
 ///
 /// # Errors
-/// `Config` where the account may do nothing that proves a point; `Transient` where the server was too busy for it, or XA
-/// transactions stay prepared.
+/// `Config` where the account may do nothing that proves a point; `Transient` where the server was too busy for it.
 pub async fn open<C: Ask>(
     server: &Server,
     control: &mut C,
     views: &mut Vec<C>,
     tables: &[TableName],
-) -> Result<(BinlogPosition, &'static str)> {
-    let begun = Instant::now();
-    let (end, way) = loop {
+) -> Result<Opened> {
+    let mut tries = 0..XA_TRIES;
+    let (end, prepared, way) = loop {
         let mut opening = Opening { server, control: &mut *control, tables, reasons: Vec::new(), waited: false };
         match opening.ways(views).await? {
-            (Attempt::Opened(end), way) => break (end, way),
-            (Attempt::Prepared(count), _) if begun.elapsed() >= XA_WAIT => {
-                return Err(Error::transient(format!(
-                    "{count} prepared XA transactions: a snapshot would miss their rows, the log has them before it"
-                ))
-                .remedy("XA RECOVER lists them; XA COMMIT or XA ROLLBACK those that nobody ends"));
+            (Attempt::Opened(_, prepared), _) if !prepared.is_empty() && tries.next().is_some() => {
+                tokio::time::sleep(XA_PAUSE).await;
             }
-            (Attempt::Prepared(_), _) => tokio::time::sleep(XA_PAUSE).await,
+            (Attempt::Opened(end, prepared), way) => break (end, prepared, way),
             (Attempt::Refused(_), _) => return Err(opening.refusal()),
         }
     };
@@ -140,7 +146,7 @@ pub async fn open<C: Ask>(
         file_created_unix_s: 0,
         seen,
     };
-    Ok((point, way))
+    Ok(Opened { point, way, prepared })
 }
 
 /// What GTIDs say of the point.
@@ -264,40 +270,37 @@ impl<C: Ask> Opening<'_, C> {
     }
 
     async fn under_lock(&mut self, views: &mut [C]) -> Result<Attempt> {
-        if let Some(count) = self.prepared().await? {
-            return Ok(Attempt::Prepared(count));
-        }
+        let prepared = self.prepared().await?;
         open_views(views).await?;
         match self.server.flavor {
-            Flavor::MySql => Ok(Attempt::Opened(self.end().await?)),
+            Flavor::MySql => Ok(Attempt::Opened(self.end().await?, prepared)),
             // Where only some tables are locked the log goes on, with nothing of theirs: from the first of the points on
             // there is nothing that a later view has seen of them.
             Flavor::MariaDb => {
                 match points(views).await?.into_iter().min_by_key(|end| (file_number(&end.file), end.offset)) {
-                    Some(end) => Ok(Attempt::Opened(end)),
+                    Some(end) => Ok(Attempt::Opened(end, prepared)),
                     None => Err(Error::bug("a snapshot without a view")),
                 }
             }
         }
     }
 
-    /// MariaDB, without a lock: until all views say the same. The log's end before that is the same too, so that no
-    /// transaction was prepared in between.
+    /// MariaDB, without a lock: until all views say the same. The log's end before that is the same too, so that what is
+    /// prepared there is what was listed in between.
     async fn agreement(&mut self, tries: u32, views: &mut [C]) -> Result<Attempt> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..tries {
             let before = self.end().await?;
-            if let Some(count) = self.prepared().await? {
-                return Ok(Attempt::Prepared(count));
-            }
+            let mut prepared = self.prepared().await?;
             open_views(views).await?;
             if let Some(end) = common(points(views).await?) {
                 if end == before {
-                    return Ok(Attempt::Opened(end));
+                    return Ok(Attempt::Opened(end, prepared));
                 }
-                // One view has its point whatever happens beside it: only prepared transactions must be none.
+                // One view has its point whatever happens beside it.
                 if views.len() == 1 {
-                    return Ok(self.prepared().await?.map_or(Attempt::Opened(end), Attempt::Prepared));
+                    prepared.extend(self.prepared().await?);
+                    return Ok(Attempt::Opened(end, prepared));
                 }
             }
             rest(&mut pause).await;
@@ -317,8 +320,10 @@ impl<C: Ask> Opening<'_, C> {
             let owned = self.control.rows("SELECT @@GLOBAL.gtid_owned", "asking for transactions under way").await?;
             if owned.first().is_some_and(|row| text(row, 0).is_empty()) {
                 open_views(views).await?;
+                let mut prepared = self.prepared().await?;
                 if self.end().await? == before {
-                    return Ok(self.prepared().await?.map_or(Attempt::Opened(before), Attempt::Prepared));
+                    prepared.extend(self.prepared().await?);
+                    return Ok(Attempt::Opened(before, prepared));
                 }
             }
             rest(&mut pause).await;
@@ -346,19 +351,8 @@ impl<C: Ask> Opening<'_, C> {
         end(&rows).ok_or_else(|| Error::config("the server writes no binary log").remedy("start it with log_bin"))
     }
 
-    /// How many XA transactions are prepared, where there are any and the account may know.
-    async fn prepared(&mut self) -> Result<Option<usize>> {
-        match self.control.rows("XA RECOVER", "asking for prepared XA transactions").await {
-            Ok(rows) => Ok(Some(rows.len()).filter(|count| *count > 0)),
-            Err(error) if matches!(error::code(&error), Some(XA_RMERR | error::number::SPECIFIC_ACCESS_DENIED)) => {
-                tracing::warn!(
-                    "whether XA transactions are prepared cannot be asked (GRANT XA_RECOVER_ADMIN ON *.* to this user): \
-                     rows of one that is prepared at the snapshot's point and committed later would be missing"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+    async fn prepared(&mut self) -> Result<HashSet<XidKey>> {
+        prepared::list(self.control, self.server).await
     }
 }
 

@@ -4,6 +4,8 @@
 //! - A cell borrows from what the socket gave: no value is copied, but those of a row too large for the read buffer.
 //! - A table is held against DDL while rows of it are read, and no longer than one chunk: whoever wants to alter a table
 //!   waits for so long, and everybody else behind him.
+//! - Nothing of it is logged: MariaDB logs a SAVEPOINT, even one around reads alone, when its transaction is committed, so
+//!   that these transactions are never committed. They end with their connections, which rolls them back.
 //! - What is finished is marked with the rows it stands for, or after them.
 
 use std::sync::Arc;

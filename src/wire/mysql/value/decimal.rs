@@ -5,6 +5,7 @@
 //! be shorter, in as few bytes as hold them. The first bit is inverted; in a negative number all other bits are too.
 
 use super::number::wrong;
+use crate::print::{padded, unsigned};
 use crate::record::{Form, Value, ValueError};
 
 /// Bytes of a group of so many digits.
@@ -57,26 +58,19 @@ fn write(bytes: &[u8], whole: usize, fraction: usize, out: &mut Vec<u8>) -> Opti
     if negative {
         out.push(b'-');
     }
-    let mut groups = Groups { bytes, at: 0, mask: if negative { 0xFF } else { 0 } };
-    let mut started = false;
-    let mut whole_group = |digits: usize, groups: &mut Groups<'_>, out: &mut Vec<u8>| {
-        let number = groups.next(digits)?;
-        if started {
-            padded(number, digits, out);
-        } else if number != 0 {
-            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            started = true;
+    let mut groups = Groups { bytes, negative, first: true };
+    // What two groups hold is one number.
+    if whole <= 2 * GROUP {
+        let mut number = 0;
+        if !whole.is_multiple_of(GROUP) {
+            number = groups.next(whole % GROUP)?.into();
         }
-        Some(())
-    };
-    if !whole.is_multiple_of(GROUP) {
-        whole_group(whole % GROUP, &mut groups, out)?;
-    }
-    for _ in 0..whole / GROUP {
-        whole_group(GROUP, &mut groups, out)?;
-    }
-    if !started {
-        out.push(b'0');
+        for _ in 0..whole / GROUP {
+            number = number * 1_000_000_000 + u64::from(groups.next(GROUP)?);
+        }
+        unsigned(number, out);
+    } else {
+        write_long(whole, &mut groups, out)?;
     }
     if fraction > 0 {
         out.push(b'.');
@@ -90,10 +84,38 @@ fn write(bytes: &[u8], whole: usize, fraction: usize, out: &mut Vec<u8>) -> Opti
     Some(())
 }
 
+/// Appends the digits before the point, none too many.
+fn write_long(whole: usize, groups: &mut Groups<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let mut started = false;
+    let mut group = |digits: usize| {
+        let number = groups.next(digits)?;
+        if started {
+            padded(number, digits, out);
+        } else if number != 0 {
+            unsigned(number.into(), out);
+            started = true;
+        }
+        Some(())
+    };
+    if !whole.is_multiple_of(GROUP) {
+        group(whole % GROUP)?;
+    }
+    for _ in 0..whole / GROUP {
+        group(GROUP)?;
+    }
+    if !started {
+        out.push(b'0');
+    }
+    Some(())
+}
+
 struct Groups<'b> {
+    /// Those not read yet.
     bytes: &'b [u8],
-    at: usize,
-    mask: u8,
+    /// Whether all bits are inverted.
+    negative: bool,
+    /// Whether the first bit, which is inverted besides, is still to come.
+    first: bool,
 }
 
 impl Groups<'_> {
@@ -102,22 +124,22 @@ impl Groups<'_> {
     fn next(&mut self, digits: usize) -> Option<u32> {
         const LIMITS: [u32; 10] =
             [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
-        let mut number = 0;
-        for &byte in self.bytes.get(self.at..self.at + GROUP_BYTES[digits])? {
-            let sign = if self.at == 0 { 0x80 } else { 0 };
-            number = number << 8 | u32::from(byte ^ self.mask ^ sign);
-            self.at += 1;
+        let (group, rest) = self.bytes.split_at_checked(GROUP_BYTES[digits])?;
+        self.bytes = rest;
+        let (mut number, all_bits, first_bit) = match *group {
+            [a] => (a.into(), 0xFF, 0x80),
+            [a, b] => (u16::from_be_bytes([a, b]).into(), 0xFFFF, 0x8000),
+            [a, b, c] => (u32::from_be_bytes([0, a, b, c]), 0xFF_FFFF, 0x80_0000),
+            [a, b, c, d] => (u32::from_be_bytes([a, b, c, d]), u32::MAX, 1 << 31),
+            _ => return None,
+        };
+        if self.negative {
+            number ^= all_bits;
+        }
+        if self.first {
+            number ^= first_bit;
+            self.first = false;
         }
         (number < LIMITS[digits]).then_some(number)
     }
-}
-
-#[inline]
-fn padded(mut number: u32, digits: usize, out: &mut Vec<u8>) {
-    let mut text = [b'0'; GROUP];
-    for digit in text[..digits].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&text[..digits]);
 }

@@ -86,7 +86,14 @@ impl Fraction {
 #[inline]
 fn big_endian(bytes: &[u8], whole: usize) -> Option<(u64, Fraction)> {
     let fraction = bytes.len().checked_sub(whole).filter(|fraction| *fraction <= 3)?;
-    let packed = bytes.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte));
+    let packed = match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        // Of 4 to 8 bytes two pieces that overlap by what they are too long.
+        (Some(first), Some(last)) => {
+            let (first, last) = (u64::from(u32::from_be_bytes(*first)), u64::from(u32::from_be_bytes(*last)));
+            first << (8 * (bytes.len() - 4)) | last
+        }
+        _ => bytes.iter().fold(0, |packed, byte| packed << 8 | u64::from(*byte)),
+    };
     Some((packed, Fraction { bits: fraction as u32 * 8 }))
 }
 
@@ -147,9 +154,7 @@ pub(super) fn timestamp_value<'b>(unix_seconds: u64, micros: u32, form: Form<'b>
         let zero = Date { year: 0, month: 0, day: 0 };
         return datetime_text(DateTime { date: zero, time: Time { hour: 0, minute: 0, second: 0, micros: 0 } }, form);
     }
-    // Seconds have 32 bits.
-    let unix_micros = i64::try_from(unix_seconds).ok()? * 1_000_000 + i64::from(micros);
-    Some(Value::TimestampTz(DateTime::from_unix_micros(unix_micros)))
+    Some(Value::TimestampTz(DateTime::from_unix_seconds(i64::try_from(unix_seconds).ok()?, micros)))
 }
 
 /// TIME as text, with the digits of a fraction that the form's layout says. None where it has more of them or the server

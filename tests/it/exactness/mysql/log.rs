@@ -146,7 +146,7 @@ pub fn definitions(db: &Database<'_>) -> BTreeMap<String, Vec<ColumnDef>> {
     tables
 }
 
-/// The file that a server writes from now on.
+/// The file that a server writes from now on; the server is to be the test's own, or another test ends the file.
 pub fn new_file(server: &Server) -> String {
     server.sql("", "flush binary logs");
     let files = server.sql("", "show binary logs");

@@ -3,6 +3,7 @@
 mod charsets;
 mod documents;
 mod log;
+mod printed;
 mod rows;
 mod tables;
 mod types;
@@ -83,12 +84,13 @@ fn the_servers_settings_do_not_matter() {
     }
 }
 
-/// The decoders by themselves, without a connection.
+/// The decoders by themselves, without a connection: also against what the server's `mysqlbinlog` prints.
 #[test]
 fn every_type_by_the_decoders() {
     for version in Version::ALL {
-        let Some(server) = Server::get(version) else { continue };
-        of_file(server, &types::entries(version));
+        // Its own: a log file is read from its beginning to its end.
+        let Some(server) = Server::own(version, &[]) else { continue };
+        of_file(&server, &types::entries(version));
     }
 }
 
@@ -107,13 +109,16 @@ fn of_file(server: &Server, entries: &[Entry]) {
     let db = server.database("log");
     db.sql(&setup(entries));
     let first: Vec<_> = entries.iter().enumerate().map(|(at, entry)| column(&db, at, entry, 0)).collect();
+    let stored: Vec<_> = entries.iter().enumerate().map(|(at, entry)| printed::stored(&db, at, entry)).collect();
     let mut wrong = wrong_rows(entries, &first, &by_table(rows::lines(&db)));
     let file = log::new_file(server);
     db.sql(&changes(entries));
     let second: Vec<_> = entries.iter().enumerate().map(|(at, entry)| column(&db, at, entry, 1)).collect();
     db.sql(&deletes(entries));
-    let events = by_table(log::lines(&db, &file));
-    wrong.extend(wrong_events(entries, &first, &second, &events));
+    let events = log::lines(&db, &file);
+    let mariadb = server.version().is_mariadb();
+    wrong.extend(printed::wrong(entries, &stored, mariadb, &events, &printed::rows(&db, &file)));
+    wrong.extend(wrong_events(entries, &first, &second, &by_table(events)));
     report(server, wrong);
 }
 

@@ -3,6 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use super::{MySql, numbers, on_every_version};
@@ -46,8 +48,9 @@ fn a_killed_dump_loses_and_repeats_nothing(db: &MySql<'_>) {
     let mut session = db.session();
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(session.as_mut(), 0, rows, Duration::from_millis(3)));
+        let mut random = StdRng::seed_from_u64(1);
         while !writer.is_finished() {
-            std::thread::sleep(Duration::from_millis(rand::random_range(100..600)));
+            std::thread::sleep(Duration::from_millis(random.random_range(100..600)));
             kill(db, &db.connections(true));
         }
     });
@@ -120,6 +123,7 @@ fn a_file_that_a_crash_has_cut_is_passed() {
         let db = MySql::new(server.database("cut"));
         db.execute(T);
         let stream = Stream::new(&db, &[]);
+        let mut random = StdRng::seed_from_u64(1);
         for round in 0..5 {
             let mut sessions: Vec<_> = (0..2).map(|_| db.server().session(db.name())).collect();
             for (number, session) in sessions.iter_mut().enumerate() {
@@ -130,7 +134,7 @@ fn a_file_that_a_crash_has_cut_is_passed() {
                     numbers(20_000)
                 ));
             }
-            std::thread::sleep(Duration::from_millis(rand::random_range(50..400)));
+            std::thread::sleep(Duration::from_millis(random.random_range(50..400)));
             server.restart("kill");
             db.execute(&format!("insert into t values ({round}, 'whole')"));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::MySql;
 use crate::source::Subject;
-use crate::source::program::{Program, Stream, brief, eventually};
+use crate::source::program::{Program, Stream, brief, eventually, run};
 use crate::support::mysql::{Server, Version};
 
 const T: &str = "create table t (id int primary key); insert into t values (1)";
@@ -79,6 +79,59 @@ fn the_log_was_reset() {
         let reset = if version.is_mariadb() { "reset master" } else { "reset binary logs and gtids" };
         db.execute(&format!("insert into t values (3); {reset}; insert into t values (4)"));
         lost(&db, &stream, &[]);
+    }
+}
+
+/// MySQL does not tell whoever reads the log; MariaDB ends its connection.
+#[test]
+fn the_log_is_reset_while_it_is_streamed() {
+    for version in Version::ALL {
+        let Some(server) = Server::own(version, &[]) else { continue };
+        let db = MySql::new(server.database("reset_under_way"));
+        let reset = if version.is_mariadb() { "reset master" } else { "reset binary logs and gtids" };
+        db.execute(T);
+        let dir = tempfile::tempdir().unwrap();
+        let start =
+            |policy: &str| run(&db, &db.url(), dir.path(), "heartbeat: 1s", &format!("on_lost_position: {policy}"));
+        let rows_there = |program: &Program, first: usize| {
+            let count = db.query("select id from t").lines().count();
+            let mut rows = brief(&program.wait_for(first + count)[first..]);
+            rows.sort();
+            let mut expected: Vec<String> =
+                db.query("select id from t").lines().map(|id| format!(r#"r t {{"id":{id}}}"#)).collect();
+            expected.sort();
+            assert_eq!(rows, expected, "{}: {}", version.name(), program.log());
+            first + count
+        };
+        let mut policy = "fail";
+        // From a later file of the log, and from the very first, which is then there again under the same name.
+        for (first, flush) in [(10, "flush binary logs;"), (20, "")] {
+            let program = start(policy);
+            let found = rows_there(&program, 0);
+            db.execute(&format!("{flush} insert into t values ({first})"));
+            program.wait_for(found + 1);
+            // A file's age is known to the second.
+            std::thread::sleep(Duration::from_millis(1100));
+            if policy == "fail" {
+                db.execute(&format!("{reset}; insert into t values ({})", first + 1));
+                let ended = program.end();
+                assert_eq!(ended.records.len(), found + 1, "{}: {:?}", version.name(), brief(&ended.records));
+                ended.failed(3);
+                let log = start(policy).end().failed(3);
+                assert!(log.contains("is lost"), "{log}");
+                policy = "resnapshot";
+                continue;
+            }
+            // Quiet for a while, the stream is not left.
+            std::thread::sleep(Duration::from_secs(5));
+            assert!(!program.log().contains("trying again"), "{}", program.log());
+            db.execute(&format!("{reset}; insert into t values ({})", first + 1));
+            let found = rows_there(&program, found + 1);
+            db.execute("insert into t values (99)");
+            let records = program.wait_for(found + 1);
+            assert_eq!(brief(&records[found..]), [r#"c t {"id":99}"#]);
+            assert_eq!(program.stop().ok().len(), found + 1);
+        }
     }
 }
 

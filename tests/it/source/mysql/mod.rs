@@ -2,14 +2,19 @@
 
 mod breaks;
 mod chunks;
+mod failover;
 mod history;
+mod limits;
 mod lost;
+mod newcomers;
+mod retracted;
 mod rows;
 mod schema;
+mod semi_sync;
 mod snapshot;
+mod xa;
 
-use std::time::Duration;
-
+use super::program::PATIENCE;
 use super::{Dialect, Session, Subject};
 use crate::support::mysql::{Client, Database, Server, Version};
 
@@ -71,6 +76,9 @@ impl Subject for MySql<'_> {
     fn url(&self) -> String {
         self.0.url()
     }
+    fn port(&self) -> u16 {
+        self.0.server().port()
+    }
     fn execute(&self, sql: &str) {
         self.0.sql(sql);
     }
@@ -98,9 +106,10 @@ impl Subject for MySql<'_> {
         Dialect {
             before_is_whole: true,
             numbers_transactions: true,
+            impatient: "",
             rarest_letter: '☃',
             quote: |name| format!("`{}`", name.replace('`', "``")),
-            notices_within: Duration::from_secs(5),
+            notices_within: PATIENCE,
             follows_new_tables: true,
         }
     }

@@ -4,6 +4,8 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use super::{Postgres, on_every_version};
@@ -42,8 +44,9 @@ fn a_killed_sender_loses_and_repeats_nothing(db: &Postgres<'_>) {
     let mut session = db.session();
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(session.as_mut(), rows, Duration::from_millis(3)));
+        let mut random = StdRng::seed_from_u64(1);
         while !writer.is_finished() {
-            std::thread::sleep(Duration::from_millis(rand::random_range(100..600)));
+            std::thread::sleep(Duration::from_millis(random.random_range(100..600)));
             let kill = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name";
             db.query(&format!("{kill} = '{}' and active", db.stream_name()));
         }

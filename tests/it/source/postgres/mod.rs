@@ -47,6 +47,9 @@ impl Subject for Postgres<'_> {
     fn url(&self) -> String {
         self.0.url()
     }
+    fn port(&self) -> u16 {
+        self.0.server().port()
+    }
     fn execute(&self, sql: &str) {
         self.0.psql(sql);
     }
@@ -74,6 +77,7 @@ impl Subject for Postgres<'_> {
         Dialect {
             before_is_whole: false,
             numbers_transactions: true,
+            impatient: "?options=-c%20wal_sender_timeout%3D5s",
             rarest_letter: '🦀',
             quote: |name| format!("\"{}\"", name.replace('"', "\"\"")),
             notices_within: Duration::ZERO,

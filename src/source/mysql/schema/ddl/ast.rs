@@ -131,6 +131,8 @@ pub(in super::super) struct ColumnSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct KeySpec {
     pub primary: bool,
+    /// The primary key is; an INDEX is not.
+    pub unique: bool,
     pub name: Option<String>,
     pub parts: Vec<KeyPart>,
     /// USING HASH.
@@ -169,6 +171,8 @@ pub(in super::super) enum Action {
         old: String,
         column: ColumnSpec,
         place: Place,
+        /// MariaDB's IF EXISTS.
+        if_exists: bool,
     },
     RenameColumn {
         old: String,

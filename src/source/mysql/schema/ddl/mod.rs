@@ -206,7 +206,7 @@ fn create(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>
     let unique = cursor.accept(&["unique"]);
     if unique || cursor.sees_any(&["index", "fulltext", "spatial", "vector"]) {
         let spatial_system = cursor.sees(&["spatial", "reference"]);
-        if spatial_system || !unique && !replace {
+        if spatial_system {
             return Ok(Ddl::Nothing);
         }
         cursor.accept_any(&["fulltext", "spatial", "vector"]);
@@ -217,11 +217,7 @@ fn create(cursor: &mut Cursor<'_>, session: &Session, named: &mut Vec<TableName>
         cursor.expect(&["on"])?;
         let table = cursor.table_name(database)?;
         named.push(table.clone());
-        if !unique {
-            // It takes the place of one that may have been unique.
-            return Ok(Ddl::AlterTable { table, actions: vec![Action::DropIndex(name)] });
-        }
-        return table::unique_index(cursor, table, name, hash, if_not_exists, replace);
+        return table::index(cursor, table, name, unique, hash, if_not_exists, replace);
     }
     not_ours(cursor)
 }

@@ -70,6 +70,7 @@ pub(super) fn create(
 fn keys_of(column: &ColumnSpec) -> impl Iterator<Item = KeySpec> + use<> {
     let key = |primary| KeySpec {
         primary,
+        unique: true,
         name: None,
         parts: vec![KeyPart { column: Some(column.name.clone()), prefix: None, overlaps: false }],
         hash: false,
@@ -89,10 +90,11 @@ fn item(cursor: &mut Cursor<'_>, session: &Session) -> Read<Item> {
     if cursor.sees(&["primary", "key"]) || cursor.sees(&["unique"]) {
         return key(cursor, constraint).map(Item::Key);
     }
-    if cursor.accept_any(&["fulltext", "spatial", "index", "key", "foreign", "check"])
-        || cursor.sees(&["vector", "index"])
-        || cursor.sees(&["vector", "key"])
-    {
+    let vector = cursor.sees(&["vector", "index"]) || cursor.sees(&["vector", "key"]);
+    if vector || cursor.sees_any(&["fulltext", "spatial", "index", "key"]) {
+        return key(cursor, None).map(Item::Key);
+    }
+    if cursor.accept_any(&["foreign", "check"]) {
         cursor.skip_item()?;
         return Ok(Item::Other);
     }
@@ -113,11 +115,12 @@ fn item(cursor: &mut Cursor<'_>, session: &Session) -> Read<Item> {
     column(cursor, session).map(Item::Column)
 }
 
-/// `PRIMARY KEY …` or `UNIQUE [INDEX | KEY] [name] …`
+/// `PRIMARY KEY …` or `[UNIQUE | FULLTEXT | SPATIAL | VECTOR] [INDEX | KEY] [name] …`
 fn key(cursor: &mut Cursor<'_>, constraint: Option<String>) -> Read<KeySpec> {
     let primary = cursor.accept(&["primary", "key"]);
+    let unique = primary || cursor.accept(&["unique"]);
     if !primary {
-        cursor.expect(&["unique"])?;
+        let _ = unique || cursor.accept_any(&["fulltext", "spatial", "vector"]);
         cursor.accept_any(&["index", "key"]);
     }
     let if_not_exists = cursor.if_not_exists();
@@ -130,7 +133,7 @@ fn key(cursor: &mut Cursor<'_>, constraint: Option<String>) -> Read<KeySpec> {
     let parts = key_parts(cursor)?;
     let hash = index_options(cursor)? || hash;
     let name = name.or(constraint).filter(|_| !primary);
-    Ok(KeySpec { primary, name, parts, hash, if_not_exists })
+    Ok(KeySpec { primary, unique, name, parts, hash, if_not_exists })
 }
 
 fn index_method(cursor: &mut Cursor<'_>) -> bool {
@@ -285,16 +288,16 @@ fn action(cursor: &mut Cursor<'_>, session: &Session, actions: &mut Vec<Action>)
         return dropped(cursor, actions);
     } else if cursor.accept(&["modify"]) {
         cursor.accept(&["column"]);
-        cursor.if_exists();
+        let if_exists = cursor.if_exists();
         let column = column(cursor, session)?;
         let old = column.name.clone();
-        changed(cursor, old, column, actions)?;
+        changed(cursor, old, column, if_exists, actions)?;
     } else if cursor.accept(&["change"]) {
         cursor.accept(&["column"]);
-        cursor.if_exists();
+        let if_exists = cursor.if_exists();
         let old = cursor.name()?;
         let column = column(cursor, session)?;
-        changed(cursor, old, column, actions)?;
+        changed(cursor, old, column, if_exists, actions)?;
     } else if cursor.accept(&["rename"]) {
         if cursor.accept(&["column"]) {
             cursor.if_exists();
@@ -391,10 +394,16 @@ fn to_the_end(cursor: &mut Cursor<'_>) {
     while cursor.advance().is_some() {}
 }
 
-fn changed(cursor: &mut Cursor<'_>, old: String, column: ColumnSpec, actions: &mut Vec<Action>) -> Read<()> {
+fn changed(
+    cursor: &mut Cursor<'_>,
+    old: String,
+    column: ColumnSpec,
+    if_exists: bool,
+    actions: &mut Vec<Action>,
+) -> Read<()> {
     let keys: Vec<_> = keys_of(&column).collect();
     let place = place(cursor)?;
-    actions.push(Action::Change { old, column, place });
+    actions.push(Action::Change { old, column, place, if_exists });
     actions.extend(keys.into_iter().map(Action::AddKey));
     Ok(())
 }
@@ -473,11 +482,12 @@ fn dropped(cursor: &mut Cursor<'_>, actions: &mut Vec<Action>) -> Read<()> {
     Ok(())
 }
 
-/// Behind `CREATE … UNIQUE INDEX [IF NOT EXISTS] name [USING x] ON table`.
-pub(super) fn unique_index(
+/// Behind `CREATE … INDEX [IF NOT EXISTS] name [USING x] ON table`.
+pub(super) fn index(
     cursor: &mut Cursor<'_>,
     table: TableName,
     name: String,
+    unique: bool,
     hash: bool,
     if_not_exists: bool,
     replace: bool,
@@ -489,7 +499,7 @@ pub(super) fn unique_index(
     if replace {
         actions.push(Action::DropIndex(name.clone()));
     }
-    actions.push(Action::AddKey(KeySpec { primary: false, name: Some(name), parts, hash, if_not_exists }));
+    actions.push(Action::AddKey(KeySpec { primary: false, unique, name: Some(name), parts, hash, if_not_exists }));
     Ok(Ddl::AlterTable { table, actions })
 }
 

@@ -86,9 +86,7 @@ fn what_is_no_table_is_nothing() {
         "drop user u",
         "alter user u",
         "rename user a to b",
-        "create index i on t (a)",
         "drop view v",
-        "create fulltext index i on t (a)",
         "create sequence s",
         "create function f() returns int return 1",
         "alter view v as select 1",
@@ -115,7 +113,7 @@ fn tables_are_made() {
          fulltext (a), check ((a > 0) and b < (1)), foreign key (b) references x (y) on delete set null) engine = InnoDB",
     );
     assert_eq!(shape(&ddl).0, ["id", "a b", "b", "c"]);
-    assert_eq!(shape(&ddl).1, ["?(id)", "PRIMARY(b)", "?(c)", "k2(c,id)", "k3(c)"]);
+    assert_eq!(shape(&ddl).1, ["?(id)", "PRIMARY(b)", "?(c)", "?(b)", "k2(c,id)", "k3(c)", "?(a)"]);
     let Ddl::CreateTable { table: name, if_not_exists, .. } = &ddl else { panic!() };
     assert_eq!((name, *if_not_exists), (&table("other.t"), true));
 
@@ -203,7 +201,7 @@ fn tables_are_altered() {
             .into_iter()
             .map(|action| match action {
                 Action::AddColumn { column, place, .. } => format!("+{} {place:?}", column.name),
-                Action::Change { old, column, place } => format!("{old}>{} {place:?}", column.name),
+                Action::Change { old, column, place, .. } => format!("{old}>{} {place:?}", column.name),
                 Action::DropColumn(name) => format!("-{name}"),
                 Action::RenameColumn { old, new } => format!("{old}>{new}"),
                 Action::AddKey(key) => format!("key {}", key.parts.len()),
@@ -225,7 +223,7 @@ fn tables_are_altered() {
     );
     assert_eq!(
         names("alter table t add primary key (a, b), add unique (c), add index (d), add constraint u unique key (e)"),
-        ["key 2", "key 1", "key 1"]
+        ["key 2", "key 1", "key 1", "key 1"]
     );
     assert_eq!(
         names("alter online ignore table if exists t wait 3 add if not exists a int unique"),
@@ -248,7 +246,6 @@ fn tables_are_altered() {
         "row_format=compressed key_block_size 8",
         "partition by key (a) partitions 4",
         "coalesce partition 2",
-        "add fulltext key (a)",
     ] {
         let sql = format!("alter table t {}", if nothing == "engine" { "engine = aria" } else { nothing });
         let left: Vec<Action> =
@@ -262,6 +259,36 @@ fn tables_are_altered() {
         "alter table t add (a int",
     ] {
         assert!(matches!(mysql(unknown), Ddl::Unknown { tables, .. } if tables == [table("t")]), "{unknown}");
+    }
+}
+
+/// MariaDB logs SET STATEMENT as it was sent; a comment that the server runs is part of its statement, or all of it.
+#[test]
+fn statements_in_others_are_read() {
+    let plain = mariadb("alter table t add column n int first, add unique k (n)");
+    assert!(matches!(&plain, Ddl::AlterTable { actions, .. } if actions.len() == 2));
+    for sql in [
+        "SET STATEMENT max_statement_time = 10 FOR alter table t add column n int first, add unique k (n)",
+        "set statement sql_mode = 'ANSI,for', lock_wait_timeout=(1 + 2) for\nalter table t add column n int first, add unique k (n)",
+        "/* x */ set /* for */ statement a = 1 for /*! alter table t */ add column n int first, add unique k (n)",
+        "/*!50001 alter table t add column n int first, add unique k (n) */",
+        "/*M!100100 alter table t add column n int first */ , /*! add unique k (n) */",
+        "alter table t /*!120000 drop a, */ add column n int /*!40000 first, add */ unique k (n)",
+    ] {
+        assert_eq!(mariadb(sql), plain, "{sql}");
+    }
+    assert_eq!(mysql("/*!50001 alter table t add column n int first, add unique k (n) */"), plain);
+    assert_eq!(mysql("/*!99999 drop table t */"), Ddl::Nothing);
+    for nothing in [
+        "set statement max_statement_time = 10 for insert into t values (1)",
+        "set statement a = 'for drop table t' for select 1",
+        "set statement a = 1",
+        "set global for = 1",
+    ] {
+        assert_eq!(mariadb(nothing), Ddl::Nothing, "{nothing}");
+    }
+    for sql in ["set statement a = 1 for drop table t, u", "/*! drop table */ t, u"] {
+        assert_eq!(mariadb(sql), Ddl::Drop(vec![table("t"), table("u")]), "{sql}");
     }
 }
 

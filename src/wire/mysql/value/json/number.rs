@@ -1,5 +1,7 @@
 //! Doubles as the server prints them.
 
+use crate::print::signed;
+
 /// The server's MAX_DECPT_FOR_F_FORMAT.
 const PLAIN_PLACES: i32 = 15;
 
@@ -22,7 +24,7 @@ pub(super) fn print(number: f64, out: &mut Vec<u8>) {
             out.extend_from_slice(&digits[1..]);
         }
         out.push(b'e');
-        out.extend_from_slice(itoa::Buffer::new().format(places - 1).as_bytes());
+        signed((places - 1).into(), out);
     } else if places <= 0 {
         out.extend_from_slice(b"0.");
         out.resize(out.len() + places.unsigned_abs() as usize, b'0');

@@ -16,6 +16,7 @@ use std::cmp::Ordering;
 
 use super::binary::{self, Budget, Item};
 use super::{MAX_DEPTH, Wrong, print};
+use crate::print::quoted;
 use crate::wire::mysql::reader::Reader;
 
 const PATH: Wrong = Wrong("a JSON difference whose path is in the document");
@@ -90,15 +91,19 @@ fn apply<'b>(root: &mut Node<'b>, reader: &mut Reader<'b>, budget: &mut Budget) 
 fn open<'b>(node: &mut Node<'b>, budget: &mut Budget) -> Result<(), Wrong> {
     let opened = match node {
         Node::Stored(Item::Array(container)) => {
-            let elements = (0..container.count).map(|index| container.item(index, budget).map(Node::Stored));
-            Node::Array(elements.collect::<Result<_, _>>()?)
+            let mut elements = Vec::with_capacity(container.count);
+            container.each(budget, |_, item| {
+                elements.push(Node::Stored(item));
+                Ok(())
+            })?;
+            Node::Array(elements)
         }
         Node::Stored(Item::Object(container)) => {
             let mut members = Vec::with_capacity(container.count);
-            for index in 0..container.count {
-                let key = container.key(index, budget)?;
-                members.push((Cow::Borrowed(key), Node::Stored(container.item(index, budget)?)));
-            }
+            container.each(budget, |key, item| {
+                members.push((Cow::Borrowed(key), Node::Stored(item)));
+                Ok(())
+            })?;
             Node::Object(members)
         }
         _ => return Ok(()),
@@ -158,7 +163,7 @@ fn find(members: &[(Cow<'_, str>, Node<'_>)], key: &str) -> Result<usize, usize>
 /// levels have been counted, or in a new value.
 fn write(node: &Node<'_>, depth: u32, budget: &mut Budget, out: &mut Vec<u8>) -> Result<(), Wrong> {
     match node {
-        Node::Stored(item) => return print::print(*item, depth, budget, out),
+        Node::Stored(item) => return print::print(item, depth, budget, out),
         Node::Array(elements) => {
             let depth = print::deeper(depth)?;
             out.push(b'[');
@@ -177,7 +182,7 @@ fn write(node: &Node<'_>, depth: u32, budget: &mut Budget, out: &mut Vec<u8>) ->
                 if index > 0 {
                     out.extend_from_slice(b", ");
                 }
-                print::string(key, out);
+                quoted(key, out);
                 out.extend_from_slice(b": ");
                 write(value, depth, budget, out)?;
             }

@@ -3,11 +3,15 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use walbrook::source::mysql::schema::{ColumnDef, Kind, TableDef};
+
 use super::Follower;
 use crate::support::mysql::{Server, Version};
 
-/// The server takes a quarter of them or so. Another number by `WALBROOK_DDL_STATEMENTS`.
-const STATEMENTS: usize = 150;
+/// Of each seed; the server takes a quarter of them or so. Another number by `WALBROOK_DDL_STATEMENTS`.
+const STATEMENTS: usize = 100;
+/// Others by `WALBROOK_DDL_SEED`, divided by commas.
+const SEEDS: [u64; 3] = [1, 2, 3];
 const TABLES: [&str; 4] = ["a", "b", "`c d`", "w_b.e"];
 const COLUMNS: [&str; 8] = ["id", "Name", "v", "`a b`", "k", "x1", "ünï", "z"];
 const TYPES: [&str; 24] = [
@@ -110,21 +114,119 @@ impl Random {
     }
 }
 
+/// The environment's seeds, divided by commas, or these.
+fn seeds() -> Vec<u64> {
+    std::env::var("WALBROOK_DDL_SEED")
+        .map_or(SEEDS.to_vec(), |seeds| seeds.split(',').map(|seed| seed.trim().parse().unwrap()).collect())
+}
+
+fn statements() -> usize {
+    std::env::var("WALBROOK_DDL_STATEMENTS").map_or(STATEMENTS, |count| count.parse().unwrap())
+}
+
+impl Follower<'_> {
+    /// No tables, in databases with the character sets of [`Follower::new`] and another one.
+    fn clear(&mut self) {
+        self.execute("drop database if exists w_b");
+        for sql in [
+            "drop database w_a",
+            "create database w_a character set latin1",
+            "create database w_b character set utf8mb4",
+            "use w_a",
+        ] {
+            assert!(self.execute(sql), "{sql}");
+        }
+    }
+
+    /// A row into every table, so that the log describes it.
+    fn touch(&mut self) {
+        for table in self.catalog().into_values() {
+            let name = format!("`{}`.`{}`", table.database, table.name);
+            // So that no unique index is in the way.
+            for sql in [format!("delete from {name}"), format!("insert ignore into {name} values ()")] {
+                assert!(self.execute(&sql), "{sql}");
+            }
+        }
+    }
+}
+
 fn follows(version: Version) {
     let Some(server) = Server::own(version, &["binlog-row-metadata=MINIMAL"]) else { return };
     let mut follower = Follower::new(&server);
-    let seed = rand::random::<u64>();
-    let mut random = Random(StdRng::seed_from_u64(seed));
-    let count = std::env::var("WALBROOK_DDL_STATEMENTS").map_or(STATEMENTS, |count| count.parse().unwrap());
-    let mut taken = 0;
-    follower.run("create database w_b character set utf8mb4").unwrap();
-    for _ in 0..count {
-        let sql = random.statement();
-        taken += usize::from(follower.run(&sql).is_ok());
+    let mut wrong = Vec::new();
+    let (mut count, mut taken) = (0, 0);
+    for seed in seeds() {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        follower.clear();
+        for number in 0..statements() {
+            let sql = random.statement();
+            count += 1;
+            taken += usize::from(follower.execute(&sql));
+            wrong.extend(follower.wrong.drain(..).map(|wrong| format!("seed {seed}, statement {number}: {wrong}")));
+        }
     }
-    let wrong = &follower.wrong;
-    assert!(wrong.is_empty(), "{}, seed {seed}: {} differences\n{}", version.name(), wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}: {} differences\n{}", version.name(), wrong.len(), wrong.join("\n"));
     assert!(taken > count / 30, "only {taken} of {count} were taken");
+}
+
+/// With all that the log can say: what is known by statements is what it says, and where nobody heard of a statement the
+/// events say it.
+fn reconciles(version: Version) {
+    let Some(server) = Server::own(version, &["binlog-row-metadata=FULL"]) else { return };
+    let mut follower = Follower::new(&server);
+    let mut wrong = Vec::new();
+    let mut unheard = 0;
+    for seed in seeds() {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        follower.clear();
+        for number in 0..statements() {
+            follower.deaf = random.chance(3);
+            let sql = random.statement();
+            if follower.execute(&sql) {
+                follower.touch();
+            }
+            if follower.deaf {
+                let catalog = follower.catalog();
+                for (name, table) in &catalog {
+                    let known = follower.history.table(&table.database, &table.name).map(|known| said(&known.table));
+                    if known.as_ref() != Some(&said(table)) {
+                        wrong.push(format!(
+                            "seed {seed}, statement {number}: after {sql}\n{name}\nknown    {known:?}\nexpected {:?}",
+                            said(table)
+                        ));
+                    }
+                }
+                unheard += catalog.len();
+                follower.begin_anew();
+                follower.deaf = false;
+            }
+            wrong.extend(follower.wrong.drain(..).map(|wrong| format!("seed {seed}, statement {number}: {wrong}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}: {} differences\n{}", version.name(), wrong.len(), wrong.join("\n"));
+    assert!(unheard > 20, "{unheard} tables, {} maps", follower.maps);
+}
+
+/// What an event tells of a table: its columns with what their values depend on, and its key.
+fn said(table: &TableDef) -> (Vec<String>, Vec<u16>) {
+    let column = |column: &ColumnDef| {
+        let of = &column.column_type;
+        // The width of a number is not logged.
+        let shown = match of.kind {
+            Kind::TinyInt
+            | Kind::SmallInt
+            | Kind::MediumInt
+            | Kind::Int
+            | Kind::BigInt
+            | Kind::Float
+            | Kind::Double
+            | Kind::Year => format!("{:?}{}", of.kind, if of.unsigned { " unsigned" } else { "" }),
+            _ => of.text.to_string(),
+        };
+        let charset = of.collation.as_deref().map(|collation| collation.split('_').next());
+        format!("{} {shown} {charset:?} {}", column.name, column.nullable)
+    };
+    (table.columns.iter().map(column).collect(), table.key.to_vec())
 }
 
 #[test]
@@ -145,4 +247,24 @@ fn mariadb_10_11() {
 #[test]
 fn mariadb_11_8() {
     follows(Version::MariaDb118);
+}
+
+#[test]
+fn mysql_9_7_says_all() {
+    reconciles(Version::MySql97);
+}
+
+#[test]
+fn mariadb_10_5_says_all() {
+    reconciles(Version::MariaDb105);
+}
+
+#[test]
+fn mariadb_10_11_says_all() {
+    reconciles(Version::MariaDb1011);
+}
+
+#[test]
+fn mariadb_11_8_says_all() {
+    reconciles(Version::MariaDb118);
 }

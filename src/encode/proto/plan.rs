@@ -1,0 +1,191 @@
+//! What the rows of one table version have in common, compiled once.
+//!
+//! Invariants:
+//! - A reference stands for one shape while its encoder lives or until [`Plans::forget`]: two versions of one content (a
+//!   stream that is read twice) have one reference.
+//! - A shape is sent before or with the first message that refers to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::wire::{Guess, VARINT, bytes_field, key, varint};
+use super::{ColumnFilter, Filter, schema};
+use crate::record::{Before, Cell, Column, Row, TableSchema};
+
+/// Field of `Batch`.
+const SCHEMAS: u8 = 4;
+
+pub(super) struct Plan {
+    /// Held, so that its address stays that of this version.
+    source: Arc<TableSchema>,
+    /// None where the filter does not want the table.
+    pub(super) wanted: Option<Wanted>,
+}
+
+pub(super) struct Wanted {
+    pub(super) shape: Shape,
+    pub(super) reference: u32,
+    /// `schema` and the key of `ordinal`, fields 2 and 3 of a `Change`.
+    pub(super) head: Box<[u8]>,
+    pub(super) guesses: Guesses,
+}
+
+/// How long the lengths of the last change and of its rows were.
+#[derive(Default)]
+pub(super) struct Guesses {
+    pub(super) change: Guess,
+    pub(super) row: Guess,
+    pub(super) old_row: Guess,
+}
+
+/// A table as it is sent.
+pub(super) struct Shape {
+    /// The source's, or of the columns that the filter keeps.
+    pub(super) schema: Arc<TableSchema>,
+    /// The columns of the source's version that are kept; none where all are.
+    columns: Option<Box<[u16]>>,
+}
+
+impl Shape {
+    #[inline]
+    pub(super) fn row<'r>(&'r self, row: Row<'r>, cells: &'r mut Vec<Cell>) -> Row<'r> {
+        match &self.columns {
+            None => row,
+            Some(columns) => row.project(&self.schema, columns, cells),
+        }
+    }
+
+    #[inline]
+    pub(super) fn before<'r>(&'r self, before: Before<'r>, cells: &'r mut Vec<Cell>) -> Before<'r> {
+        match before {
+            Before::None => Before::None,
+            Before::Key(row) => Before::Key(self.row(row, cells)),
+            Before::Full(row) => Before::Full(self.row(row, cells)),
+        }
+    }
+}
+
+/// Versions whose plan is kept; a plan of 20 columns takes a few hundred bytes. With more tables than this some plans are
+/// compiled again.
+const MAX_PLANS: usize = 1024;
+/// The number that `TableSchema.reference` promises.
+const MAX_REFERENCES: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Plans {
+    plans: Vec<Plan>,
+    /// From the address of a version, which its plan keeps alive, to its plan.
+    by_address: HashMap<usize, usize>,
+    last: usize,
+    /// From a shape's message, without its reference, to its reference.
+    references: HashMap<Box<[u8]>, u32>,
+}
+
+impl Plans {
+    /// The plan of a version. A shape that was not sent yet is appended to `schemas` as a field of a `Batch`.
+    #[inline]
+    pub(super) fn of(
+        &mut self,
+        source: &Arc<TableSchema>,
+        filter: &Filter,
+        typed: bool,
+        schemas: &mut Vec<u8>,
+    ) -> &mut Plan {
+        if !self.plans.get(self.last).is_some_and(|plan| Arc::ptr_eq(&plan.source, source)) {
+            self.last = self.find(source, filter, typed, schemas);
+        }
+        &mut self.plans[self.last]
+    }
+
+    fn find(&mut self, source: &Arc<TableSchema>, filter: &Filter, typed: bool, schemas: &mut Vec<u8>) -> usize {
+        let address = Arc::as_ptr(source) as usize;
+        if let Some(&index) = self.by_address.get(&address) {
+            return index;
+        }
+        if self.plans.len() == MAX_PLANS {
+            self.plans.clear();
+            self.by_address.clear();
+        }
+        let wanted = filter.table.as_ref().is_none_or(|wants| wants(source)).then(|| {
+            let shape = match &filter.column {
+                None => Shape { schema: source.clone(), columns: None },
+                Some(keeps) => project(source, keeps),
+            };
+            let reference = if typed { self.reference(&shape.schema, schemas) } else { 0 };
+            let mut head = vec![key(2, VARINT)];
+            varint(reference.into(), &mut head);
+            head.push(key(3, VARINT));
+            Wanted { shape, reference, head: head.into(), guesses: Guesses::default() }
+        });
+        let index = self.plans.len();
+        self.plans.push(Plan { source: source.clone(), wanted });
+        self.by_address.insert(address, index);
+        index
+    }
+
+    fn reference(&mut self, shape: &TableSchema, schemas: &mut Vec<u8>) -> u32 {
+        let mut message = schema::message(shape);
+        let content = message.encode_to_vec();
+        let next = self.references.len() as u32 + 1;
+        *self.references.entry(content.into()).or_insert_with(|| {
+            message.reference = next;
+            bytes_field(SCHEMAS, &message.encode_to_vec(), schemas);
+            next
+        })
+    }
+
+    /// Whether one record more could need more references than there are: its own shape and one before it.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.references.len() + 2 > MAX_REFERENCES
+    }
+
+    /// How many references are given out.
+    pub(super) fn references(&self) -> usize {
+        self.references.len()
+    }
+
+    /// Takes back the references given out since there were `kept`: what carried their shapes is not sent.
+    #[cold]
+    pub(super) fn forget(&mut self, kept: usize) {
+        self.references.retain(|_, reference| *reference as usize <= kept);
+        self.plans.clear();
+        self.by_address.clear();
+    }
+}
+
+/// The shape of the columns that are kept, and which they are; the key's stay. None where all are kept.
+fn project(source: &Arc<TableSchema>, keeps: &ColumnFilter) -> Shape {
+    let is_kept = |&index: &u16| source.key.contains(&index) || keeps(source, &source.columns[usize::from(index)]);
+    let kept: Box<[u16]> = (0..source.columns.len() as u16).filter(is_kept).collect();
+    if kept.len() == source.columns.len() {
+        return Shape { schema: source.clone(), columns: None };
+    }
+    let columns = kept.iter().map(|&index| {
+        let Column { name, data_type, source_type, nullable, decode, layout, utf8 } =
+            &source.columns[usize::from(index)];
+        Column {
+            name: name.clone(),
+            data_type: data_type.clone(),
+            source_type: source_type.clone(),
+            nullable: *nullable,
+            decode: *decode,
+            layout: *layout,
+            utf8: *utf8,
+        }
+    });
+    let place = |column: &u16| kept.binary_search(column).ok().map(|place| place as u16);
+    let schema = TableSchema {
+        id: source.id,
+        version: source.version,
+        database: source.database.clone(),
+        namespace: source.namespace.clone(),
+        name: source.name.clone(),
+        columns: columns.collect(),
+        key: source.key.iter().filter_map(place).collect(),
+        identity: source.identity,
+    };
+    Shape { schema: Arc::new(schema), columns: Some(kept) }
+}
