@@ -27,6 +27,18 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Class; 5] = [Class::Config, Class::Transient, Class::Data, Class::Lost, Class::Bug];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Config => "config",
+            Class::Transient => "transient",
+            Class::Data => "data",
+            Class::Lost => "lost",
+            Class::Bug => "bug",
+        }
+    }
+
     /// The process exit code this class ends in; documented in `--help`.
     pub fn exit_code(self) -> u8 {
         match self {

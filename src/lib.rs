@@ -12,6 +12,7 @@ pub mod print;
 pub mod proto;
 pub mod quantity;
 pub mod record;
+pub mod server;
 pub mod sink;
 pub mod source;
 pub mod suggest;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::subscribe::Begin;
 use crate::config::{ByteSize, LogFormat, LostPolicy, SnapshotMode, Span};
 use crate::error::Error;
 use crate::record::Position;
@@ -68,6 +69,9 @@ pub enum Command {
     /// The pipeline of a configuration file (or of the environment), as a long-running process
     #[command(after_long_help = RUN_HELP)]
     Run(ConfigArgs),
+    /// The changes that a running walbrook streams by gRPC, to stdout: `tail` for a sidecar
+    #[command(after_long_help = SUBSCRIBE_HELP)]
+    Subscribe(Box<SubscribeArgs>),
     /// Proves every prerequisite of the source and the sinks, all at once, with what mends each
     #[command(after_long_help = CHECK_HELP)]
     Check(CheckArgs),
@@ -126,6 +130,31 @@ Examples:
     SINK_TYPE=file SINK_PATH=/var/log/changes.ndjson walbrook run
 
 Exit codes and signals: walbrook --help";
+
+const SUBSCRIBE_HELP: &str = "\
+The lines are those of `walbrook tail`. Without --consumer nothing is kept of this reader: it
+begins with what is committed from now on, or where --from says, and a new run begins anew.
+With --consumer the sidecar stores how far this reader is: what is written to stdout is
+acknowledged, and the next run goes on behind it. The database keeps its log meanwhile,
+within the sidecar's limits (grpc.max_lag_bytes, grpc.max_lag_time).
+
+A connection that breaks is made again, with backoff from 100 ms to 10 s. What was written and
+not acknowledged then comes again, with the same (pos, ord). With --limit the last batch is
+written in part, is not acknowledged, and comes again to the same consumer.
+
+Exit codes: 0 the end that was asked for was reached, a signal asked to stop, or the reader of
+stdout went away; 1 the sidecar cannot be reached at the start, another client has taken the
+consumer over, it is detached, or a value cannot be sent; 2 wrong usage, an unknown token, or
+something the sidecar wants changed; 3 the position is lost: the database's log no longer
+covers it.
+
+Examples:
+  walbrook subscribe 127.0.0.1:50051 --tables 'public.orders'
+  walbrook subscribe 127.0.0.1:50051 --consumer audit --from snapshot >> audit.ndjson
+  walbrook subscribe https://db1:50051 --ca ca.crt --token-file token --consumer audit
+  walbrook subscribe 127.0.0.1:50051 --from earliest --until current
+
+Signals: walbrook --help";
 
 const CHECK_HELP: &str = "\
 Changes nothing on the server or at the sinks. Exits 0 when every prerequisite holds
@@ -239,6 +268,9 @@ pub struct TailArgs {
     /// MySQL: the number under which the log is asked for; nobody else of the server may have it [default: a free one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub server_id: Option<u32>,
+    /// Serve /metrics, /livez and /readyz there meanwhile, for example at 127.0.0.1:9909 [default: not]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http: Option<String>,
     /// When the server no longer holds the log from the stored position on: stop with exit code 3, or start over
     #[arg(
         long,
@@ -255,6 +287,86 @@ pub struct TailArgs {
     /// How long a stop may take to deliver and store what was read [default: 8s]
     #[arg(long, value_name = "DURATION", help_heading = "Limits")]
     pub drain_timeout: Option<Span>,
+}
+
+#[derive(Debug, Args)]
+pub struct SubscribeArgs {
+    /// Where the sidecar listens (grpc.listen): HOST:PORT, or https://HOST:PORT where it has TLS
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// The durable consumer to be: its position is stored by the sidecar [default: none, nothing is stored]
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
+    /// Where to begin: snapshot (the rows that are there, then their changes), earliest (the oldest change the log has),
+    /// latest, or a position. A consumer of which something is stored goes on there instead [default: latest]
+    #[arg(long, value_name = "snapshot|earliest|latest|POSITION", value_parser = begin)]
+    pub from: Option<Begin>,
+    /// Forgets what is stored of the consumer, and begins as --from says
+    #[arg(long, requires = "consumer", requires = "from")]
+    pub anew: bool,
+    /// Ends another client that has this consumer's name, instead of being refused
+    #[arg(long, requires = "consumer")]
+    pub takeover: bool,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Operations to stream, with commas: snapshot, insert, update, delete, truncate, message [default: all of these]
+    #[arg(long, value_name = "OPERATIONS", value_delimiter = ',', help_heading = "What to stream")]
+    pub operations: Vec<Operation>,
+    /// Changes of tables' shapes too
+    #[arg(long, help_heading = "What to stream")]
+    pub schema_changes: bool,
+    /// Records for the beginning and the end of every transaction too
+    #[arg(long, help_heading = "What to stream")]
+    pub transactions: bool,
+    /// One JSON object a line
+    #[arg(long, value_name = "FORMAT", default_value = "json", help_heading = "Output")]
+    pub format: Format,
+    /// Stop, with exit code 0, after this many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Stop, with exit code 0, when everything up to where the stream is at the start (current), or up to a position, is
+    /// written
+    #[arg(long, value_name = "current|POSITION", value_parser = until)]
+    pub until: Option<Until>,
+    /// Waits for a sidecar that cannot be reached yet
+    #[arg(long)]
+    pub wait: bool,
+    /// Whose certificate the sidecar must show, in PEM; with https:// [default: the system's roots]
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+    /// The client's certificate, in PEM, where the sidecar asks for one
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "Connection")]
+    pub cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Connection")]
+    pub key: Option<PathBuf>,
+    /// The token (grpc.tokens); others see it in the list of processes
+    #[arg(long, value_name = "TOKEN", env = "WALBROOK_TOKEN", hide_env_values = true, help_heading = "Connection")]
+    pub token: Option<String>,
+    /// The file that holds the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token", help_heading = "Connection")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Operation {
+    Snapshot,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    Message,
+}
+
+fn begin(text: &str) -> Result<Begin, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "snapshot" => Ok(Begin::Snapshot),
+        "earliest" => Ok(Begin::Earliest),
+        "latest" => Ok(Begin::Latest),
+        _ => position(text)
+            .map(Begin::At)
+            .map_err(|error| format!("neither snapshot, earliest, latest nor a position: {error}")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -13,7 +13,8 @@ use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
-use crate::pipeline::{self, Options, Pipeline, SinkSpec};
+use crate::pipeline::{self, Hub, HubOptions, Options, Pipeline, SinkSpec};
+use crate::server::grpc;
 use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::conninfo::ConnInfo;
 use crate::source::postgres::{self, PostgresSource, SlotKind};
@@ -131,6 +132,59 @@ const PROCESS_BYTES: usize = 40 << 20;
 /// The batches' part of the memory limit: what the process leaves, but of a small limit three eighths.
 fn budget_bytes(memory_bytes: usize) -> usize {
     memory_bytes.saturating_sub(PROCESS_BYTES).max(memory_bytes / 8 * 3)
+}
+
+/// The gRPC server where one is configured, listening already, and the consumers it serves. Errors: `Config`.
+pub async fn grpc(
+    config: &Config,
+    progress: Arc<Progress>,
+    stop: watch::Sender<bool>,
+) -> Result<Option<(Hub, grpc::Server)>> {
+    let Some(own) = &config.grpc else { return Ok(None) };
+    let lanes = Arc::new(SourceLanes { config: config.source.clone() });
+    let hub = Hub::new(
+        HubOptions {
+            buffer_bytes: own.buffer_bytes,
+            max_unacked_batches: own.max_unacked_batches,
+            max_lanes: own.max_lanes,
+            max_lag_bytes: own.max_lag_bytes,
+            max_lag_time: own.max_lag_time,
+            max_consumers: own.max_consumers,
+            ..HubOptions::default()
+        },
+        lanes.clone(),
+    );
+    let role = |role| match role {
+        config::Role::Read => grpc::Role::Read,
+        config::Role::Admin => grpc::Role::Admin,
+    };
+    let settings = grpc::Settings {
+        listen: own.listen.clone(),
+        tls: own.tls.as_ref().map(|files| grpc::TlsFiles {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            client_ca: files.client_ca.clone(),
+        }),
+        tokens: grpc::Tokens::new(own.tokens.iter().map(|known| (known.token.expose(), role(known.role)))),
+        web_origins: own.web_origins.clone(),
+        max_connections: own.max_connections,
+        max_consumers: own.max_consumers,
+        max_unacked_batches: own.max_unacked_batches,
+    };
+    let served = grpc::Served {
+        hub: hub.clone(),
+        progress,
+        lanes,
+        names: match &config.source.database {
+            Database::Postgres(_) => postgres::NAMES,
+            Database::MySql(_) => mysql::NAMES,
+        },
+        sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+        stop: Arc::new(move || {
+            stop.send_replace(true);
+        }),
+    };
+    Ok(Some((hub, grpc::Server::bind(settings, served).await?)))
 }
 
 /// Errors: `Config`; `Transient` when the disk of the store is full.

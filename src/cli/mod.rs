@@ -15,6 +15,7 @@ mod progress;
 mod report;
 mod signals;
 mod stream;
+mod subscribe;
 
 use crate::config::{self, LogFormat, Variables};
 use crate::error::Result;
@@ -55,6 +56,7 @@ async fn work(work: Work) -> Result<u8> {
         Work::Stream(stream) => stream::run(*stream).await.map(|()| 0),
         Work::Check { config, json } => check::check(&config, json).await,
         Work::Discover(config) => check::discover(&config).await.map(|()| 0),
+        Work::Subscribe(subscription) => subscribe::run(*subscription).await.map(|()| 0),
         Work::Spec => report::answer_json(&config::spec()).map(|()| 0),
         Work::Offsets(offsets) => offsets::run(*offsets).await,
     }

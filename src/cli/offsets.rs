@@ -235,6 +235,7 @@ mod tests {
             ]
             .into(),
             state: [(b"k".to_vec(), b"value".to_vec())].into(),
+            ..Checkpoint::default()
         }
     }
 

@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{
-    CheckArgs, Cli, Command, ConfigArgs, DiscoverArgs, OffsetsCommand, Output, Selection, StoreArgs, TailArgs,
-    TargetArgs, Until,
+    CheckArgs, Cli, Command, ConfigArgs, DiscoverArgs, Format, OffsetsCommand, Operation, Output, Selection, StoreArgs,
+    SubscribeArgs, TailArgs, TargetArgs, Until,
 };
 use super::logging;
+use super::subscribe::{self, Address, Subscription};
 use crate::config::{
-    Config, ConnectionString, File, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, Source, Variables,
+    Config, ConnectionString, File, RawConfig, RawHttp, RawLog, RawSink, RawSource, SnapshotMode, Source, Variables,
     default_commit_interval, default_drain_timeout, default_memory, default_state_dir, split_list,
 };
 use crate::error::{Context, Error, Result};
+use crate::proto::v1;
 use crate::record::Position;
+use crate::source::tls;
 
 /// What is to be done, and how it is logged.
 pub struct Plan {
@@ -33,6 +36,7 @@ pub enum Work {
     Discover(Box<Config>),
     Spec,
     Offsets(Box<Offsets>),
+    Subscribe(Box<Subscription>),
 }
 
 /// A pipeline and when it ends.
@@ -83,6 +87,7 @@ impl Plan {
                 let stream = Stream { config, until: None, limit: None, wait_for_server: true, shows_progress };
                 Work::Stream(Box::new(stream))
             }
+            Command::Subscribe(args) => Work::Subscribe(Box::new(subscription(*args)?)),
             Command::Check(CheckArgs { target, selection, slot, publication, json }) => {
                 let config = target_config(target, selection, slot, publication, variables)?;
                 Work::Check { config: Box::new(config), json }
@@ -119,6 +124,8 @@ fn tail(args: TailArgs, quiet: u8) -> Result<Stream> {
         commit_interval: default_commit_interval(),
         drain_timeout: args.drain_timeout.unwrap_or_else(default_drain_timeout),
         sinks: vec![output_sink(&args.output, args.transactions)?],
+        http: Some(args.http.map_or_else(RawHttp::off, |listen| RawHttp { listen })),
+        grpc: None,
         log: RawLog::default(),
     };
     let config = check(raw)?;
@@ -138,6 +145,66 @@ fn output_sink(output: &Output, transactions: bool) -> Result<RawSink> {
     serde_json::from_value(kind).map_err(|cause| Error::bug("making the sink of --output").because(cause))
 }
 
+fn subscription(args: SubscribeArgs) -> Result<Subscription> {
+    let address = Address::new(&args.address)?;
+    let Format::Json = args.format;
+    let token = match (args.token, &args.token_file) {
+        (Some(token), _) => Some(token),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).config(|| format!("reading the token in {}", path.display()))?;
+            Some(text.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    if !address.encrypted && (args.ca.is_some() || args.cert.is_some()) {
+        return Err(
+            Error::config("--ca and --cert are of TLS, and the address has none").remedy("write https://HOST:PORT")
+        );
+    }
+    let tls = address.encrypted.then(|| tls::Plan {
+        verify: tls::Verify::ChainAndName,
+        root: Some(args.ca.map_or(tls::RootCert::System, tls::RootCert::File)),
+        client: args.cert.zip(args.key).map(|(cert, key)| tls::ClientCert { cert, key }),
+        sni: true,
+        only_tls13: false,
+        protocol: Some("h2"),
+        names: &subscribe::NAMES,
+    });
+    let operation = |operation: &Operation| match operation {
+        Operation::Snapshot => v1::Operation::Snapshot.into(),
+        Operation::Insert => v1::Operation::Insert.into(),
+        Operation::Update => v1::Operation::Update.into(),
+        Operation::Delete => v1::Operation::Delete.into(),
+        Operation::Truncate => v1::Operation::Truncate.into(),
+        Operation::Message => v1::Operation::Message.into(),
+    };
+    let list = |given: &[String]| given.iter().flat_map(|text| split_list(text)).map(str::to_owned).collect();
+    Ok(Subscription {
+        address,
+        tls,
+        token: token.map(Into::into),
+        consumer: args.consumer.unwrap_or_default(),
+        takeover: args.takeover,
+        from: args.from,
+        anew: args.anew,
+        filter: v1::Filter {
+            tables: list(&args.selection.tables),
+            exclude_tables: list(&args.selection.exclude_tables),
+            columns: list(&args.selection.columns),
+            exclude_columns: list(&args.selection.exclude_columns),
+            operations: args.operations.iter().map(operation).collect(),
+            schema_changes: args.schema_changes,
+            transactions: args.transactions,
+        },
+        limit: args.limit,
+        until: args.until.map(|until| match until {
+            Until::Current => subscribe::Until::Current,
+            Until::At(position) => subscribe::Until::At(position),
+        }),
+        wait: args.wait,
+    })
+}
+
 fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| Error::config(format!("the path {} is not UTF-8", path.display())))
 }
@@ -153,7 +220,10 @@ fn select(source: &mut RawSource, selection: Selection) {
 /// What the command line gives by hand, checked as a file would be; the keys are called by their flags.
 fn check(raw: RawConfig) -> Result<Config> {
     raw.check().map_err(|wrong| {
-        let flag = |key: &str| format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-"));
+        let flag = |key: &str| match key {
+            "http.listen" => "--http".to_owned(),
+            key => format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")),
+        };
         let lines: Vec<String> = wrong.iter().map(|(key, message)| format!("{}: {message}", flag(key))).collect();
         Error::config(lines.join("\n  ")).remedy("`walbrook help tail` lists the flags")
     })
@@ -213,6 +283,8 @@ fn without_sinks(source: RawSource) -> RawConfig {
         commit_interval: default_commit_interval(),
         drain_timeout: default_drain_timeout(),
         sinks: Vec::new(),
+        http: Some(RawHttp::off()),
+        grpc: None,
         log: RawLog::default(),
     }
 }

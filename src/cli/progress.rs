@@ -41,6 +41,7 @@ impl Line {
         if !io::stderr().is_terminal() || (on_stdout && io::stdout().is_terminal()) {
             return None;
         }
+        progress.watch();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());

@@ -9,12 +9,13 @@ use tokio::sync::watch;
 
 use crate::error::{Context, Result};
 
-/// Becomes true when the process is asked to stop. Call within the runtime.
-pub fn stop() -> Result<watch::Receiver<bool>> {
+/// Becomes true when the process is asked to stop, by a signal or by whoever sends true. Call within the runtime.
+pub fn stop() -> Result<watch::Sender<bool>> {
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;
-    let (sender, receiver) = watch::channel(false);
+    let sender = watch::Sender::new(false);
+    let asked = sender.clone();
     tokio::spawn(async move {
         loop {
             let kind = tokio::select! {
@@ -34,7 +35,7 @@ pub fn stop() -> Result<watch::Receiver<bool>> {
             sender.send_replace(true);
         }
     });
-    Ok(receiver)
+    Ok(asked)
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

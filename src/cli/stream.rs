@@ -2,23 +2,55 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::plan::Stream;
 use super::{build, progress, signals};
 use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::pipeline::Outcome;
+use crate::server::http::Http;
 use crate::sink::reader_went_away;
 
 pub async fn run(stream: Stream) -> Result<()> {
     let stop = signals::stop()?;
     let progress = Arc::new(Progress::default());
-    let pipeline = build::pipeline(&stream, progress.clone(), stop)?;
+    // First of all, so that it can be asked how the start goes; and until the end.
+    let _http = match &stream.config.http {
+        Some(http) => match Http::start(&http.listen, progress.clone()).await {
+            Ok(http) => Some(http),
+            Err(error) if http.asked_for => return Err(error),
+            Err(error) => {
+                tracing::warn!(?error, "no metrics and no health by HTTP");
+                None
+            }
+        },
+        None => None,
+    };
+    // What cannot listen is found out before anything is made.
+    let grpc = build::grpc(&stream.config, progress.clone(), stop.clone()).await?;
+    if grpc.is_some() {
+        // Consumers' limits are in bytes of log.
+        progress.watch();
+    }
+    let pipeline = build::pipeline(&stream, progress.clone(), stop.subscribe())?;
+    let ended = watch::Sender::new(false);
+    let (pipeline, serving) = match grpc {
+        None => (pipeline, None),
+        Some((hub, server)) => (pipeline.serving(hub), Some(tokio::spawn(server.serve(ended.subscribe())))),
+    };
     let on_stdout = stream.config.sinks.iter().any(|sink| sink.type_name == "stdout");
     let line = if stream.shows_progress { progress::Line::draw(progress.clone(), on_stdout) } else { None };
-    let ended = pipeline.run().await;
+    let result = pipeline.run().await;
     drop(line);
+    ended.send_replace(true);
+    if let Some(serving) = serving
+        && let Err(error) = serving.await
+    {
+        tracing::error!(%error, "the gRPC server's task panicked");
+    }
     let delivered = progress.delivered.get();
-    match ended {
+    match result {
         Ok(outcome) => {
             let how = match outcome {
                 Outcome::Reached => "everything asked for is delivered",

@@ -34,11 +34,11 @@ pub fn merge(tree: &mut Node, variables: &Variables, problems: &mut Vec<Problem>
     }
 }
 
-/// Variables with our prefix that are not keys: `WALBROOK_CONFIG` names the file, and Kubernetes gives every container
+/// Variables with our prefix that are not keys: `WALBROOK_CONFIG` names the file, `WALBROOK_TOKEN` is of `subscribe`, and Kubernetes gives every container
 /// `WALBROOK_PORT`, `WALBROOK_SERVICE_HOST`… when a service is called walbrook.
 fn is_foreign(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return true };
-    rest == "CONFIG" || rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+    rest == "CONFIG" || rest == "TOKEN" || rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn put(node: &mut Node, at: &str, path: &[String], name: &str, value: &str, problems: &mut Vec<Problem>) {

@@ -12,6 +12,8 @@
 mod database;
 mod environment;
 mod expand;
+mod grpc;
+mod http;
 mod raw;
 mod secret;
 mod shape;
@@ -34,6 +36,8 @@ use tree::{Kind, Node, Place};
 
 pub use crate::quantity::{ByteSize, Span};
 pub use database::{Database, MySql, Postgres};
+pub use grpc::{Grpc, RawGrpc, RawTls, Role, Token};
+pub use http::{Http, RawHttp};
 pub use raw::{
     LogFormat, LostPolicy, RawConfig, RawLog, RawSink, RawSource, SnapshotMode, StartAt, default_commit_interval,
     default_drain_timeout, default_memory, default_state_dir,
@@ -81,8 +85,11 @@ pub struct Config {
     pub memory_bytes: usize,
     pub commit_interval: Duration,
     pub drain_timeout: Duration,
-    /// At least one; names are unique.
+    /// At least one, or `grpc`; names are unique.
     pub sinks: Vec<Sink>,
+    pub grpc: Option<Grpc>,
+    /// None where it is off.
+    pub http: Option<Http>,
     pub log: RawLog,
 }
 
@@ -183,6 +190,11 @@ pub fn load(file: Option<File<'_>>, variables: &Variables) -> Result<Config> {
         tree.insert("source", Node::map(Place::Implied));
     }
     expand::expand(&mut tree, "", variables, &mut problems);
+    if !has(&tree, "sinks") && !has(&tree, "grpc") {
+        let place = tree.get("sinks").map_or(Place::Implied, |node| node.place.clone());
+        let message = "is missing: the records must go somewhere, to a sink or to the clients of `grpc`";
+        problems.push(Problem::at("sinks", &place, message));
+    }
     let value = shape.read(&tree, &mut problems);
     if !problems.is_empty() {
         return Err(rejected(&name, &problems, file.is_some()));
@@ -195,6 +207,15 @@ pub fn load(file: Option<File<'_>>, variables: &Variables) -> Result<Config> {
         let place = |key: &str| find(&tree, key).map_or(Place::Implied, |node| node.place.clone());
         let problems: Vec<_> = wrong.iter().map(|(key, message)| Problem::at(key, &place(key), message)).collect();
         rejected(&name, &problems, file.is_some())
+    })
+}
+
+/// Whether a key of the top says anything.
+fn has(tree: &Node, key: &str) -> bool {
+    tree.get(key).is_some_and(|node| match &node.kind {
+        Kind::List(items) => !items.is_empty(),
+        Kind::Null { .. } => false,
+        _ => true,
     })
 }
 
@@ -244,6 +265,8 @@ impl RawConfig {
             .map_err(|problems| problems.into_iter().for_each(|(key, message)| fail(key, message)))
             .ok();
         let sinks = check_sinks(self.sinks, &mut fail);
+        let grpc = self.grpc.and_then(|grpc| grpc.check(&mut fail));
+        let http = http::check(self.http).map_err(|(key, message)| fail(&key, message)).ok().flatten();
         let Some(database) = database.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let source = self.source;
         Ok(Config {
@@ -265,6 +288,8 @@ impl RawConfig {
             commit_interval: self.commit_interval.duration(),
             drain_timeout: self.drain_timeout.duration(),
             sinks,
+            grpc,
+            http,
             log: self.log,
         })
     }

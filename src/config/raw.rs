@@ -13,6 +13,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::grpc::RawGrpc;
+use super::http::RawHttp;
 use super::secret::ConnectionString;
 use super::{ByteSize, Span};
 use crate::sink::SinkConfig;
@@ -42,9 +44,16 @@ pub struct RawConfig {
     /// `docker stop` kills.
     #[serde(default = "default_drain_timeout")]
     pub drain_timeout: Span,
-    /// Where the records go. Each sink has its own position.
+    /// Where the records go. Each sink has its own position. At least one, unless there is `grpc`.
+    #[serde(default)]
     #[schemars(schema_with = "sinks_schema")]
     pub sinks: Vec<RawSink>,
+    /// A server that programs subscribe to. Without it, there is none.
+    #[serde(default)]
+    pub grpc: Option<RawGrpc>,
+    /// Metrics and health by HTTP. Without it, `walbrook run` serves them at 127.0.0.1:9909 if that port is free.
+    #[serde(default)]
+    pub http: Option<RawHttp>,
     #[serde(default)]
     pub log: RawLog,
 }
@@ -261,7 +270,7 @@ fn sinks_schema(generator: &mut SchemaGenerator) -> Schema {
             }
         }
     }
-    let schema = json!({ "type": "array", "minItems": 1, "items": kinds });
+    let schema = json!({ "type": "array", "default": [], "items": kinds });
     schema.try_into().unwrap_or_default()
 }
 

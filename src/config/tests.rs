@@ -163,6 +163,26 @@ sinks:
 }
 
 #[test]
+fn clients_may_stand_for_the_sinks() {
+    let config = file("source: { url: postgres://h/d }\ngrpc: { listen: '127.0.0.1:0' }\n", &[]).unwrap();
+    assert!(config.sinks.is_empty() && config.grpc.is_some());
+    let environment = [("SOURCE_URL", "postgres://h/d"), ("WALBROOK_GRPC__TOKENS__0__TOKEN", "0123456789abcdef")];
+    let config = load(None, &variables(&environment)).unwrap();
+    assert_eq!(config.grpc.unwrap().tokens[0].role, Role::Read);
+    for neither in ["", "sinks: []\n", "grpc:\n"] {
+        let error = file(&format!("source: {{ url: postgres://h/d }}\n{neither}"), &[]).unwrap_err().to_string();
+        assert!(error.contains("sinks") && error.contains("is missing"), "{error}");
+    }
+    let yaml =
+        "source: { url: postgres://h/d }\ngrpc:\n  listen: 0.0.0.0:1\n  tokens: [{ token: s3cret, role: raed }]\n";
+    let message = file(yaml, &[]).unwrap_err().to_string();
+    assert!(message.contains("grpc.tokens[0].role (line 4): \"raed\" is none of read, admin"), "{message}");
+    let message = file(&yaml.replace("raed", "read"), &[]).unwrap_err().to_string();
+    assert!(message.contains("grpc.listen (line 3): other machines reach 0.0.0.0:1"), "{message}");
+    assert!(message.contains("grpc.tokens[0].token (line 4)") && !message.contains("s3cret"), "{message}");
+}
+
+#[test]
 fn a_url_where_none_belongs_shows_no_password() {
     for name in [
         "WALBROOK_SOURCE",
@@ -262,14 +282,14 @@ fn every_key_is_described_and_what_is_not_required_has_its_default() {
 #[test]
 fn the_defaults_of_the_schema_are_the_defaults() {
     let spec = spec();
-    let bare = "source: { url: postgres://h/d }\nsinks: [{ type: stdout }]\n";
+    let bare = "source: { url: postgres://h/d }\ngrpc: {}\n";
     let mut problems = Vec::new();
     let mut value = shape().read(&tree::from_yaml("x", bare).unwrap(), &mut problems);
     let without = format!("{:?}", RawConfig::deserialize(value.clone()).unwrap());
-    let source = &spec["$defs"]["Source"];
-    for (schema, target) in [(&spec, ""), (source, "/source")] {
+    let (source, grpc) = (&spec["$defs"]["Source"], &spec["$defs"]["Grpc"]);
+    for (schema, target) in [(&spec, ""), (source, "/source"), (grpc, "/grpc")] {
         for (key, schema) in schema["properties"].as_object().unwrap() {
-            if let Some(default) = schema.get("default") {
+            if let Some(default) = schema.get("default").filter(|_| key != "grpc") {
                 value.pointer_mut(target).unwrap()[key] = default.clone();
             }
         }

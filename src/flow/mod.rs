@@ -6,9 +6,18 @@
 //! - A batch is cut at a commit where it can be, so that it carries a position; inside a transaction only at its limit.
 
 mod budget;
+mod clock;
+mod histogram;
+mod member;
+mod observation;
 mod progress;
+mod traffic;
 mod writer;
 
 pub use budget::{Budget, Permit};
-pub use progress::{Count, Phase, Progress};
+pub use histogram::Histogram;
+pub use member::{Member, Role};
+pub use observation::{Extent, Measure, Observation, Reading, Unit};
+pub use progress::{Beat, Count, Failures, Observed, Phase, Progress};
+pub use traffic::{OTHER_TABLES, TABLES_MAX, Totals, Traffic};
 pub use writer::{BatchWriter, Deliver, Draft, Outlet, Within};

@@ -278,6 +278,9 @@ impl BatchWriter {
         }
         self.sent += 1;
         let builder = std::mem::replace(&mut self.builder, next);
+        if self.outlet.progress.is_watched() {
+            self.outlet.progress.traffic.count(&builder);
+        }
         self.outlet.deliver.deliver(Draft { origin: self.origin, mark, builder, permit })
     }
 }

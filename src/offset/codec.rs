@@ -11,10 +11,13 @@
 //! text     = length:u32 UTF-8
 //! offset   = optional optional                 position (Position::to_bytes), token
 //! optional = 0 | 1 length:u32 bytes
+//! consumer = epoch:u64 standing:u8 text optional{3} bytes:u64 since:u64     text: why it is detached; position, base,
+//!                                              what a snapshot needs; lag
 //! contents = entries:u64 sum:u64               how many entries there are, and the sum of their crc32
 //! format   = "WALBROOK" version:u32            not sealed: every later version must be able to read it
 //! ```
 
+use super::consumer::{Consumer, Lag, Standing};
 use crate::error::{Error, Result};
 use crate::record::{Lineage, Position, SinkOffset};
 
@@ -83,34 +86,79 @@ pub(super) fn decode_lineage(mut bytes: &[u8]) -> Option<Lineage> {
 pub(super) fn encode_offset(offset: &SinkOffset) -> Vec<u8> {
     let mut out = Vec::new();
     for part in [offset.position.as_ref().map(Position::to_bytes).as_deref(), offset.token.as_deref()] {
-        match part {
-            None => out.push(0),
-            Some(bytes) => {
-                out.push(1);
-                put(&mut out, bytes);
-            }
-        }
+        put_optional(&mut out, part);
     }
     out
 }
 
 /// The reverse of [`encode_offset`]; `None` when the bytes are not one.
 pub(super) fn decode_offset(mut bytes: &[u8]) -> Option<SinkOffset> {
-    let mut optional = || -> Option<Option<&[u8]>> {
-        let (&present, rest) = bytes.split_first()?;
-        bytes = rest;
-        match present {
-            0 => Some(None),
-            1 => take(&mut bytes).map(Some),
-            _ => None,
-        }
-    };
-    let (position, token) = (optional()?, optional()?);
+    let (position, token) = (take_optional(&mut bytes)?, take_optional(&mut bytes)?);
     let position = match position {
         None => None,
         Some(position) => Some(Position::from_bytes(position)?),
     };
     bytes.is_empty().then(|| SinkOffset { position, token: token.map(<[u8]>::to_vec) })
+}
+
+pub(super) fn encode_consumer(consumer: &Consumer) -> Vec<u8> {
+    let Consumer { epoch, standing, position, base, snapshot_hold, lag } = consumer;
+    let (standing, why) = match standing {
+        Standing::Live => (0, ""),
+        Standing::Parked => (1, ""),
+        Standing::Paused => (2, ""),
+        Standing::Detached(why) => (3, why.as_str()),
+    };
+    let mut out = epoch.to_be_bytes().to_vec();
+    out.push(standing);
+    put(&mut out, why.as_bytes());
+    for position in [position, base, snapshot_hold] {
+        put_optional(&mut out, position.as_ref().map(Position::to_bytes).as_deref());
+    }
+    out.extend_from_slice(&lag.bytes.to_be_bytes());
+    out.extend_from_slice(&lag.since_unix_ms.to_be_bytes());
+    out
+}
+
+/// The reverse of [`encode_consumer`]; `None` when the bytes are not one.
+pub(super) fn decode_consumer(bytes: &[u8]) -> Option<Consumer> {
+    let (epoch, bytes) = bytes.split_first_chunk()?;
+    let (&standing, mut bytes) = bytes.split_first()?;
+    let why = String::from_utf8(take(&mut bytes)?.to_vec()).ok()?;
+    let mut position = || match take_optional(&mut bytes)? {
+        None => Some(None),
+        Some(position) => Position::from_bytes(position).map(Some),
+    };
+    let (position, base, snapshot_hold) = (position()?, position()?, position()?);
+    let (lag_bytes, bytes) = bytes.split_first_chunk()?;
+    let (since, bytes) = bytes.split_first_chunk()?;
+    let standing = match standing {
+        0 => Standing::Live,
+        1 => Standing::Parked,
+        2 => Standing::Paused,
+        3 => Standing::Detached(why),
+        _ => return None,
+    };
+    let lag = Lag { bytes: u64::from_be_bytes(*lag_bytes), since_unix_ms: u64::from_be_bytes(*since) };
+    let consumer = Consumer { epoch: u64::from_be_bytes(*epoch), standing, position, base, snapshot_hold, lag };
+    bytes.is_empty().then_some(consumer)
+}
+
+fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.push(u8::from(bytes.is_some()));
+    if let Some(bytes) = bytes {
+        put(out, bytes);
+    }
+}
+
+fn take_optional<'b>(bytes: &mut &'b [u8]) -> Option<Option<&'b [u8]>> {
+    let (&present, rest) = bytes.split_first()?;
+    *bytes = rest;
+    match present {
+        0 => Some(None),
+        1 => take(bytes).map(Some),
+        _ => None,
+    }
 }
 
 /// Lengths fit: [`seal`] refuses what is longer than a u32 can say.
@@ -148,7 +196,33 @@ mod tests {
             .prop_map(|(lsn, token)| SinkOffset { position: lsn.map(|lsn| Position::Postgres(Lsn(lsn))), token })
     }
 
+    fn consumers() -> impl Strategy<Value = Consumer> {
+        let standing = prop_oneof![
+            Just(Standing::Live),
+            Just(Standing::Parked),
+            Just(Standing::Paused),
+            ".*".prop_map(Standing::Detached)
+        ];
+        let at = |lsn: Option<u64>| lsn.map(|lsn| Position::Postgres(Lsn(lsn)));
+        (any::<[u64; 3]>(), standing, any::<[Option<u64>; 3]>()).prop_map(move |(numbers, standing, positions)| {
+            let [epoch, bytes, since_unix_ms] = numbers;
+            let [position, base, snapshot_hold] = positions.map(at);
+            Consumer { epoch, standing, position, base, snapshot_hold, lag: Lag { bytes, since_unix_ms } }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_consumer_that_is_written_is_read_and_nothing_else(
+            consumer in consumers(), noise: Vec<u8>, extra: u8, cut in 1usize..9
+        ) {
+            let bytes = encode_consumer(&consumer);
+            prop_assert!(decode_consumer(&bytes[..bytes.len() - cut]).is_none());
+            prop_assert!(decode_consumer(&[&bytes[..], &[extra]].concat()).is_none());
+            prop_assert_eq!(decode_consumer(&bytes), Some(consumer));
+            let _ = decode_consumer(&noise);
+        }
+
         #[test]
         fn what_is_written_is_read(lineage in lineages(), offset in offsets(), key: Vec<u8>, payload: Vec<u8>) {
             prop_assert_eq!(decode_lineage(&encode_lineage(&lineage)), Some(lineage));

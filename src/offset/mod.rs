@@ -4,8 +4,11 @@
 //! - It stores and refuses, it does not decide: another lineage, a position that goes back, a newer format, a corrupt
 //!   store are errors, and nothing is overwritten.
 //! - One [`OffsetUpdate`] is one atomic, synced write: after [`OffsetStore::commit`] returns, it survives a power cut.
+//! - A durable consumer is live, and then the main state is not ahead of it; or it has a namespace of its own, with a copy of
+//!   the source's state. It goes from one to the other in one write.
 
 mod codec;
+mod consumer;
 mod memory;
 mod rocksdb;
 mod rules;
@@ -13,8 +16,9 @@ mod rules;
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::record::{Lineage, SinkOffset, StateEntry};
+use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 
+pub use consumer::{Consumer, ConsumerChange, Lag, Namespace, NewPlace, Parked, Place, Standing, check_name};
 pub use memory::MemoryStore;
 pub use rocksdb::RocksStore;
 
@@ -23,9 +27,13 @@ pub use rocksdb::RocksStore;
 pub struct Checkpoint {
     /// None in a new store.
     pub lineage: Option<Lineage>,
+    /// What the state is of, where that is kept: a stream has to begin there, however far the sinks are.
+    pub base: Option<Position>,
     pub sinks: BTreeMap<String, SinkOffset>,
     /// The source's own state.
     pub state: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Durable consumers, by name.
+    pub consumers: BTreeMap<String, Consumer>,
 }
 
 /// One step forward.
@@ -35,11 +43,15 @@ pub struct OffsetUpdate {
     pub sinks: BTreeMap<String, SinkOffset>,
     /// In order: a later entry of a key wins.
     pub state: Vec<StateEntry>,
+    /// What the state is of from now on.
+    pub base: Option<Position>,
+    /// Durable consumers that moved, joined or left. Unknown ones are left unknown.
+    pub consumers: BTreeMap<String, Place>,
 }
 
 impl OffsetUpdate {
     pub fn is_empty(&self) -> bool {
-        self.sinks.is_empty() && self.state.is_empty()
+        self.sinks.is_empty() && self.state.is_empty() && self.base.is_none() && self.consumers.is_empty()
     }
 }
 
@@ -69,6 +81,22 @@ pub trait OffsetStore: Send {
 
     /// Forgets sinks that are no longer configured, so that they stop holding the position back.
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()>;
+
+    /// Gives every live consumer a namespace of its own, with the state as it is: what a process that was killed left live.
+    fn park_live(&mut self) -> Result<()>;
+
+    /// All consumers, as [`Self::load`] has them, without reading anything.
+    fn consumers(&self) -> BTreeMap<String, Consumer>;
+
+    /// What a consumer's own pipeline resumes from: its namespace. Errors: `Config` where it has none.
+    fn consumer(&self, name: &str) -> Result<Checkpoint>;
+
+    /// Errors: `Config` where there is no such consumer, unless the change makes it.
+    fn change_consumer(&mut self, name: &str, change: &ConsumerChange) -> Result<()>;
+
+    /// As [`Self::commit`], into a consumer's namespace: its own offset, base and state. Errors: also `Config`, where the
+    /// epoch is over or the consumer has no namespace.
+    fn commit_consumer(&mut self, name: &str, epoch: u64, update: &OffsetUpdate) -> Result<()>;
 
     /// Puts one sink where the operator says, backwards too. Errors: `Config` when the store is not bound.
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()>;

@@ -9,7 +9,8 @@
 //!   opened at.
 //! - After a failed write the database is closed and opened again before the next one, so that what is on disk decides.
 //!
-//! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `sink/<name>`, `state/<key>`; values as in [`super::codec`].
+//! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `meta/base`, `sink/<name>`, `state/<key>`, and those of
+//! [`consumers`]; values as in [`super::codec`].
 //!
 //! What a damaged file does: RocksDB's own checksums notice most of it. But an incomplete *last* record of its log or
 //! manifest is what a crash leaves behind, so RocksDB drops it, and damage that looks just like it too: a table can
@@ -17,6 +18,8 @@
 //! is read is a state that was once committed as a whole, or it is an error. That state may be an earlier one (the end
 //! of the log is damaged); then the server, asked for a position that it was told is no longer needed, says so at the
 //! warm start.
+
+mod consumers;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,13 +33,15 @@ use rocksdb::{
 };
 
 use super::codec::{self, FORMAT_VERSION, corrupt, seal, unseal};
+use super::consumer::{Consumer, ConsumerChange};
 use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
 use crate::error::{Context, Error, Result};
-use crate::record::{Lineage, SinkOffset};
+use crate::record::{Lineage, Position, SinkOffset};
 
 const FORMAT_KEY: &[u8] = b"meta/format";
 const CONTENTS_KEY: &[u8] = b"meta/contents";
 const LINEAGE_KEY: &[u8] = b"meta/lineage";
+const BASE_KEY: &[u8] = b"meta/base";
 const SINK_PREFIX: &[u8] = b"sink/";
 const STATE_PREFIX: &[u8] = b"state/";
 
@@ -75,7 +80,9 @@ pub struct RocksStore {
     read_only: bool,
     /// What the rules compare with; the state stays on disk.
     lineage: Option<Lineage>,
+    base: Option<Position>,
     sinks: BTreeMap<String, SinkOffset>,
+    consumers: BTreeMap<String, Consumer>,
     entries: Entries,
 }
 
@@ -137,7 +144,9 @@ impl RocksStore {
             db: None,
             read_only: false,
             lineage: None,
+            base: None,
             sinks: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             entries: Entries::default(),
         };
         store.reopen()?;
@@ -154,8 +163,8 @@ impl RocksStore {
                 .remedy("name the state directory that the pipeline runs with"));
         }
         let db = attempt(|| open_existing(&folder))?;
-        let (Checkpoint { lineage, sinks, .. }, entries) = read(&db, &folder)?;
-        Ok(RocksStore { folder, db: Some(db), read_only: true, lineage, sinks, entries })
+        let (Checkpoint { lineage, base, sinks, consumers, .. }, entries) = read(&db, &folder)?;
+        Ok(RocksStore { folder, db: Some(db), read_only: true, lineage, base, sinks, consumers, entries })
     }
 
     /// Opens the database again where a failed write has closed it.
@@ -165,8 +174,9 @@ impl RocksStore {
         }
         if self.db.is_none() {
             let db = DB::open(&options(), &self.folder).map_err(|error| classify(error, "opening", &self.folder))?;
-            let (Checkpoint { lineage, sinks, .. }, entries) = read(&db, &self.folder)?;
-            (self.db, self.lineage, self.sinks, self.entries) = (Some(db), lineage, sinks, entries);
+            let (Checkpoint { lineage, base, sinks, consumers, .. }, entries) = read(&db, &self.folder)?;
+            (self.lineage, self.base, self.sinks, self.consumers) = (lineage, base, sinks, consumers);
+            (self.db, self.entries) = (Some(db), entries);
         }
         Ok(())
     }
@@ -217,8 +227,12 @@ impl OffsetStore for RocksStore {
             return Ok(());
         }
         let mut step = Step::default();
+        let placed = self.place(&mut step, update)?;
         for (name, offset) in &update.sinks {
             put_sink(&mut step, name, offset)?;
+        }
+        if let Some(base) = &update.base {
+            step.put(BASE_KEY.to_vec(), &base.to_bytes())?;
         }
         for entry in &update.state {
             let key = [STATE_PREFIX, &entry.key].concat();
@@ -231,6 +245,8 @@ impl OffsetStore for RocksStore {
         for (name, offset) in &update.sinks {
             self.sinks.insert(name.clone(), offset.clone());
         }
+        self.base = update.base.clone().or(self.base.take());
+        self.consumers.extend(placed);
         Ok(())
     }
 
@@ -265,8 +281,31 @@ impl OffsetStore for RocksStore {
             step.delete(key.clone());
         }
         self.write(step)?;
-        (self.lineage, self.sinks) = (None, BTreeMap::new());
+        (self.lineage, self.base, self.sinks, self.consumers) = (None, None, BTreeMap::new(), BTreeMap::new());
         Ok(())
+    }
+
+    fn park_live(&mut self) -> Result<()> {
+        self.reopen()?;
+        self.park_all_live()
+    }
+
+    fn consumers(&self) -> BTreeMap<String, Consumer> {
+        self.consumers.clone()
+    }
+
+    fn consumer(&self, name: &str) -> Result<Checkpoint> {
+        self.namespace(name)
+    }
+
+    fn change_consumer(&mut self, name: &str, change: &ConsumerChange) -> Result<()> {
+        self.reopen()?;
+        self.change(name, change)
+    }
+
+    fn commit_consumer(&mut self, name: &str, epoch: u64, update: &OffsetUpdate) -> Result<()> {
+        self.reopen()?;
+        self.step_consumer(name, epoch, update)
     }
 }
 
@@ -402,6 +441,11 @@ fn read_entry(checkpoint: &mut Checkpoint, key: &[u8], payload: &[u8]) -> Result
     if key == LINEAGE_KEY {
         let lineage = codec::decode_lineage(payload).ok_or_else(|| corrupt(key, "it is not a lineage"))?;
         checkpoint.lineage = Some(lineage);
+    } else if key == BASE_KEY {
+        let base = Position::from_bytes(payload).ok_or_else(|| corrupt(key, "it is not a position"))?;
+        checkpoint.base = Some(base);
+    } else if let Some(rest) = key.strip_prefix(consumers::PREFIX) {
+        consumers::read_entry(checkpoint, key, rest, payload)?;
     } else if let Some(name) = key.strip_prefix(SINK_PREFIX) {
         let name = str::from_utf8(name).ok().ok_or_else(|| corrupt(key, "the sink's name is not UTF-8"))?;
         let offset = codec::decode_offset(payload).ok_or_else(|| corrupt(key, "it is not an offset"))?;

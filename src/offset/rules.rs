@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Continuity, OffsetUpdate};
 use crate::error::{Error, Result};
-use crate::record::{Lineage, SinkOffset};
+use crate::record::{Lineage, Position, SinkOffset};
 
 /// A bound store stays with its kind, database and stream, and with its server unless another one was proven to hold the
 /// same log; its timeline only moves forward.
@@ -50,16 +50,22 @@ pub(super) fn may_commit(
         return Err(Error::bug("storing offsets in a store that is not bound to a lineage"));
     }
     for (name, new) in &update.sinks {
-        let Some(old) = stored.get(name).and_then(|offset| offset.position.as_ref()) else { continue };
-        let back = match &new.position {
-            None => Some("none".to_owned()),
-            Some(new) => old.covers(new).then(|| new.to_string()),
-        };
-        if let Some(back) = back {
-            return Err(Error::bug(format!("the position of sink {name:?} would go back from {old} to {back}")));
-        }
+        may_move(name, stored.get(name).and_then(|offset| offset.position.as_ref()), new.position.as_ref())?;
     }
     Ok(())
+}
+
+/// A position does not go back.
+pub(super) fn may_move(name: &str, old: Option<&Position>, new: Option<&Position>) -> Result<()> {
+    let Some(old) = old else { return Ok(()) };
+    let back = match new {
+        None => Some("none".to_owned()),
+        Some(new) => old.covers(new).then(|| new.to_string()),
+    };
+    match back {
+        Some(back) => Err(Error::bug(format!("the position of {name:?} would go back from {old} to {back}"))),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn may_set(lineage: Option<&Lineage>, sink: &str) -> Result<()> {

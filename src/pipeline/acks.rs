@@ -1,34 +1,49 @@
-//! Which positions may be stored and confirmed, from what each sink says is durable.
+//! Which positions may be stored and confirmed, from what each sink and consumer says is durable.
 //!
 //! Invariants:
-//! - All arithmetic is on [`Seq`]. A mark becomes storable when every sink of its audience is durable up to its batch,
+//! - All arithmetic is on [`Seq`]. A mark becomes storable when every member of its audience is durable up to its batch,
 //!   and marks become storable in order.
-//! - A sink's own position moves as soon as that sink is durable up to it, and never back.
+//! - A member's own position moves as soon as that member is durable up to it, and never back.
 //! - Inside a snapshot, where the state is shared and no sink has a position yet, a sink's token moves only together with the
 //!   state it belongs to: what is replayed after a crash, a sink that is cut back to its token does not have already.
-//! - What may be confirmed to the server is the earliest position of all sinks; none while one has none.
+//! - What may be confirmed to the server is the earliest position of all sinks and consumers, of what is held for consumers
+//!   that are no members, and of the base; none while a sink has none.
+//! - The base is what the storable state is of. Where members come and go it is kept, for their positions do not say it: one
+//!   that only prepares to join holds the state back, and has no position here.
+//! - A consumer that leaves takes a copy of the state with it, as of what it holds, in the step that lets the state go on.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::offset::OffsetUpdate;
+use crate::offset::{OffsetUpdate, Parked, Place};
 use crate::record::{Mark, Position, Seq, SinkOffset, StateEntry};
 
-/// The sinks a batch goes to.
+/// The members a batch goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     All,
-    /// Those that take part in the snapshot.
+    /// The sinks that take part in the snapshot.
     Participants,
 }
 
+/// A consumer's number as a member; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberId(pub u64);
+
+#[derive(Default)]
 pub struct Acks {
     sinks: Vec<SinkAcks>,
+    consumers: Vec<ConsumerAcks>,
     /// Marks not yet storable, in order. Unmarked batches confirm nothing and are not kept.
     entries: VecDeque<Entry>,
     /// How many entries have left the queue.
     popped: u64,
     /// State that has become storable and was not taken yet.
     storable: Vec<StateEntry>,
+    keeps_base: bool,
+    base: Option<Position>,
+    base_moved: bool,
+    /// What consumers need that are no members, by name.
+    holds: BTreeMap<String, Position>,
 }
 
 struct SinkAcks {
@@ -41,12 +56,31 @@ struct SinkAcks {
     next_entry: u64,
 }
 
+struct ConsumerAcks {
+    id: MemberId,
+    name: String,
+    durable: Seq,
+    /// As for a sink.
+    next_entry: u64,
+    /// What the state is of behind the last entry it has passed.
+    passed: Position,
+    /// Where its client stands; none while it prepares to join: until then it is held where it was.
+    position: Option<Position>,
+    moved: bool,
+    leaves: bool,
+}
+
 struct Entry {
     seq: Seq,
     audience: Audience,
     mark: Mark,
     /// By sink, tokens that move with the state.
     tokens: Vec<(usize, Option<Vec<u8>>)>,
+}
+
+/// The later of two, where they compare.
+fn later(known: Position, new: &Position) -> Position {
+    if known.covers(new) { known } else { new.clone() }
 }
 
 impl Acks {
@@ -63,18 +97,28 @@ impl Acks {
                 next_entry: 0,
             })
             .collect();
-        Acks { sinks, entries: VecDeque::new(), popped: 0, storable: Vec::new() }
+        Acks { sinks, ..Acks::default() }
+    }
+
+    /// Says from now on what the state is of: at first of `base`; none while the first snapshot is not complete.
+    pub fn keep_base(mut self, base: Option<Position>) -> Self {
+        (self.keeps_base, self.base) = (true, base);
+        self
     }
 
     pub fn is_in(&self, sink: usize, audience: Audience) -> bool {
         audience == Audience::All || self.sinks[sink].participant
     }
 
-    /// A batch went to its sinks. Called in the order of `seq`.
+    /// A batch went to its members. Called in the order of `seq`.
     pub fn sent(&mut self, seq: Seq, audience: Audience, mark: Mark) {
         debug_assert!(self.entries.back().is_none_or(|last| last.seq < seq));
         if !mark.is_empty() {
             self.entries.push_back(Entry { seq, audience, mark, tokens: Vec::new() });
+            // With consumers alone there may be nobody to wait for.
+            if self.sinks.is_empty() {
+                self.pop();
+            }
         }
     }
 
@@ -130,17 +174,105 @@ impl Acks {
         }
     }
 
+    /// A consumer gets everything behind `seq`, where the stream stands at `edge`. It holds the state back from here on; what
+    /// else is held for it stays until it has entered.
+    pub fn join(&mut self, id: MemberId, name: &str, seq: Seq, edge: Position) {
+        debug_assert!(self.consumers.iter().all(|consumer| consumer.id != id));
+        self.consumers.push(ConsumerAcks {
+            id,
+            name: name.to_owned(),
+            durable: seq,
+            next_entry: self.popped + self.entries.len() as u64,
+            passed: edge,
+            position: None,
+            moved: false,
+            leaves: false,
+        });
+    }
+
+    /// A consumer that joined holds everything before `position`, which is not before the edge it joined at: it is a member
+    /// in full with the next take.
+    pub fn enter(&mut self, id: MemberId, position: &Position) {
+        if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.id == id) {
+            consumer.position = Some(later(consumer.passed.clone(), position));
+            consumer.moved = true;
+        }
+    }
+
+    /// A consumer holds everything up to `seq` durably.
+    pub fn consumer_durable(&mut self, id: MemberId, seq: Seq) {
+        let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.id == id) else { return };
+        if seq <= consumer.durable {
+            return;
+        }
+        consumer.durable = seq;
+        while let Some(entry) = self.entries.get(consumer.next_entry.saturating_sub(self.popped) as usize) {
+            if entry.seq > seq {
+                break;
+            }
+            consumer.next_entry = consumer.next_entry.max(self.popped) + 1;
+            if let (Audience::All, Some(position)) = (entry.audience, &entry.mark.position) {
+                consumer.passed = position.clone();
+                if let Some(known) = consumer.position.take() {
+                    consumer.position = Some(later(known, position));
+                    consumer.moved = true;
+                }
+            }
+        }
+        self.pop();
+    }
+
+    /// A consumer goes. One that has entered is parked with the next take, at what it holds by then; false for one that was
+    /// only preparing, which is gone at once.
+    pub fn leave(&mut self, id: MemberId) -> bool {
+        let Some(at) = self.consumers.iter().position(|consumer| consumer.id == id) else { return false };
+        if self.consumers[at].position.is_some() {
+            self.consumers[at].leaves = true;
+            return true;
+        }
+        self.consumers.remove(at);
+        self.pop();
+        false
+    }
+
+    /// Where a consumer stands, once it has entered.
+    pub fn position_of(&self, name: &str) -> Option<Position> {
+        self.consumers.iter().find(|consumer| consumer.name == name).and_then(|consumer| consumer.position.clone())
+    }
+
+    /// What a consumer that is no member needs from now on; none: nothing.
+    pub fn hold(&mut self, name: &str, position: Option<Position>) {
+        match position {
+            Some(position) => self.holds.insert(name.to_owned(), position),
+            None => self.holds.remove(name),
+        };
+    }
+
+    /// Moves what is held of a consumer forward, if anything is.
+    pub fn advance_hold(&mut self, name: &str, position: Position) {
+        if let Some(held) = self.holds.get_mut(name).filter(|held| position.covers(held)) {
+            *held = position;
+        }
+    }
+
     fn pop(&mut self) {
         while let Some(entry) = self.entries.front() {
             let (seq, audience) = (entry.seq, entry.audience);
-            let held =
-                self.sinks.iter().any(|sink| (audience == Audience::All || sink.participant) && sink.durable < seq);
+            let all = audience == Audience::All;
+            let held = self.sinks.iter().any(|sink| (all || sink.participant) && sink.durable < seq)
+                || (all && self.consumers.iter().any(|consumer| consumer.durable < seq));
             if held {
                 return;
             }
             if let Some(entry) = self.entries.pop_front() {
                 self.popped += 1;
                 self.storable.extend(entry.mark.state);
+                if let Some(position) = entry.mark.position.filter(|_| all && self.keeps_base) {
+                    let moved = self.base.as_ref().is_none_or(|base| position.covers(base));
+                    if moved {
+                        (self.base, self.base_moved) = (Some(position), true);
+                    }
+                }
                 for (sink, token) in entry.tokens {
                     let state = &mut self.sinks[sink];
                     // One that has passed the end of the snapshot meanwhile stands behind this.
@@ -155,18 +287,41 @@ impl Acks {
 
     /// What has become storable since the last call.
     pub fn take(&mut self) -> OffsetUpdate {
+        let mut consumers = BTreeMap::new();
+        // The state a leaving one takes along is of before it lets the others go on.
+        for consumer in self.consumers.iter_mut() {
+            let Some(position) = consumer.position.clone() else { continue };
+            if consumer.leaves {
+                let passed = consumer.next_entry.saturating_sub(self.popped) as usize;
+                let waiting = self.entries.iter().take(passed).filter(|entry| entry.audience == Audience::All);
+                let waiting = waiting.flat_map(|entry| entry.mark.state.iter().cloned());
+                let entries = self.storable.iter().cloned().chain(waiting).collect();
+                let base = consumer.passed.clone();
+                self.holds.insert(consumer.name.clone(), base.clone().earlier(position.clone()));
+                consumers.insert(consumer.name.clone(), Place::Parked(Parked { position, base, entries }));
+            } else if std::mem::take(&mut consumer.moved) {
+                self.holds.remove(&consumer.name);
+                consumers.insert(consumer.name.clone(), Place::Live(position));
+            }
+        }
+        self.consumers.retain(|consumer| !consumer.leaves);
+        self.pop();
         let mut sinks = BTreeMap::new();
         for sink in &mut self.sinks {
             if std::mem::take(&mut sink.moved) {
                 sinks.insert(sink.name.clone(), sink.offset.clone());
             }
         }
-        OffsetUpdate { sinks, state: std::mem::take(&mut self.storable) }
+        let base = self.base.clone().filter(|_| std::mem::take(&mut self.base_moved));
+        OffsetUpdate { sinks, state: std::mem::take(&mut self.storable), base, consumers }
     }
 
-    /// The earliest position of all sinks. To be confirmed only after the update that holds it was stored.
+    /// The earliest position of all that need one. To be confirmed only after the update that holds it was stored.
     pub fn confirmable(&self) -> Option<Position> {
-        let mut positions = self.sinks.iter().map(|sink| sink.offset.position.clone());
+        let sinks = self.sinks.iter().map(|sink| sink.offset.position.clone());
+        let consumers = self.consumers.iter().filter_map(|consumer| consumer.position.clone());
+        let others = consumers.chain(self.base.clone()).chain(self.holds.values().cloned());
+        let mut positions = sinks.chain(others.map(Some));
         let first = positions.next()??;
         positions.try_fold(first, |earliest, position| Some(earliest.earlier(position?)))
     }
@@ -175,122 +330,12 @@ impl Acks {
     pub fn waiting(&self) -> Option<Seq> {
         self.entries.front().map(|entry| entry.seq)
     }
+
+    /// Whether a sink is durable up to there.
+    pub fn is_durable(&self, sink: usize, seq: Seq) -> bool {
+        self.sinks[sink].durable >= seq
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Lsn;
-    use proptest::prelude::*;
-
-    fn at(lsn: u64) -> Position {
-        Position::Postgres(Lsn(lsn))
-    }
-    fn mark(lsn: u64) -> Mark {
-        Mark { position: Some(at(lsn)), state: vec![StateEntry { key: vec![lsn as u8], value: None }] }
-    }
-    fn acks(sinks: usize) -> Acks {
-        Acks::new((0..sinks).map(|n| (format!("s{n}"), SinkOffset { position: Some(at(0)), token: None }, false)))
-    }
-
-    #[test]
-    fn the_slowest_sink_holds_the_state_and_the_server_back() {
-        let mut acks = acks(2);
-        acks.sent(Seq(1), Audience::All, mark(10));
-        acks.durable(0, Seq(1), Some(vec![7]));
-        let update = acks.take();
-        assert_eq!(update.sinks["s0"], SinkOffset { position: Some(at(10)), token: Some(vec![7]) });
-        assert!(update.state.is_empty(), "the other sink does not have it yet");
-        assert_eq!(acks.confirmable(), Some(at(0)));
-        acks.durable(1, Seq(1), None);
-        assert_eq!(acks.take().state.len(), 1);
-        assert_eq!(acks.confirmable(), Some(at(10)));
-        assert_eq!(acks.waiting(), None);
-    }
-
-    #[test]
-    fn a_batch_without_a_position_confirms_nothing() {
-        let mut acks = acks(1);
-        acks.sent(Seq(1), Audience::All, Mark::default());
-        acks.durable(0, Seq(1), Some(vec![1]));
-        assert!(acks.take().is_empty());
-        assert_eq!(acks.confirmable(), Some(at(0)));
-    }
-
-    #[test]
-    fn a_snapshot_moves_its_participants_only() {
-        let unfinished = SinkOffset::default();
-        let ahead = SinkOffset { position: Some(at(50)), token: None };
-        let mut acks = Acks::new([("new".into(), unfinished, true), ("old".into(), ahead, false)]);
-        acks.sent(Seq(1), Audience::Participants, mark(90));
-        assert_eq!(acks.confirmable(), None, "a sink without a position");
-        acks.durable(0, Seq(1), None);
-        assert_eq!(acks.confirmable(), Some(at(50)));
-        acks.sent(Seq(2), Audience::All, mark(60));
-        acks.durable(0, Seq(2), None);
-        assert_eq!(acks.take().sinks["new"].position, Some(at(90)), "replayed positions do not move it back");
-        acks.durable(1, Seq(2), None);
-        assert_eq!(acks.confirmable(), Some(at(60)));
-    }
-
-    #[test]
-    fn inside_a_snapshot_a_token_moves_with_the_state_it_belongs_to() {
-        let chunk = |n: u8| Mark { position: None, state: vec![StateEntry { key: vec![n], value: None }] };
-        let mut acks = Acks::new(["fast", "slow"].map(|name| (name.to_owned(), SinkOffset::default(), true)));
-        (1..=3).for_each(|n| acks.sent(Seq(n), Audience::Participants, chunk(n as u8)));
-        (1..=3).for_each(|n| acks.durable(0, Seq(n), Some(vec![10 + n as u8])));
-        assert!(acks.take().is_empty(), "the other sink has nothing yet");
-        acks.durable(1, Seq(1), Some(vec![21]));
-        let update = acks.take();
-        assert_eq!(update.state.len(), 1);
-        assert_eq!(update.sinks["fast"].token, Some(vec![11]), "not further than the state");
-        assert_eq!(update.sinks["slow"].token, Some(vec![21]));
-        // The end of the snapshot is a position: from there on a sink stands on its own.
-        acks.sent(Seq(4), Audience::Participants, mark(90));
-        acks.durable(0, Seq(4), Some(vec![14]));
-        assert_eq!(acks.take().sinks["fast"], SinkOffset { position: Some(at(90)), token: Some(vec![14]) });
-        acks.durable(1, Seq(2), Some(vec![22]));
-        assert!(!acks.take().sinks.contains_key("fast"), "it does not go back");
-    }
-
-    proptest! {
-        /// Against the model: for every prefix of events, a sink's position is that of its last durable marked batch,
-        /// the state is that of the batches all sinks have, in order, and the server hears the minimum.
-        #[test]
-        fn agrees_with_a_simple_model(
-            marked in proptest::collection::vec(any::<bool>(), 1..40),
-            steps in proptest::collection::vec((0usize..3, 0u64..6), 0..120),
-        ) {
-            let mut acks = acks(3);
-            let mut durable = [0u64; 3];
-            let mut sent = 0u64;
-            let mut stored = [0u64; 3];
-            let mut state = Vec::new();
-            for (sink, step) in steps {
-                if step == 0 && (sent as usize) < marked.len() {
-                    sent += 1;
-                    let mark = if marked[sent as usize - 1] { mark(sent) } else { Mark::default() };
-                    acks.sent(Seq(sent), Audience::All, mark);
-                } else {
-                    durable[sink] = (durable[sink] + step).min(sent);
-                    acks.durable(sink, Seq(durable[sink]), Some(durable[sink].to_be_bytes().to_vec()));
-                }
-                let update = acks.take();
-                for (name, offset) in update.sinks {
-                    if let Some(Position::Postgres(lsn)) = offset.position {
-                        stored[name[1..].parse::<usize>().unwrap()] = lsn.0;
-                    }
-                }
-                state.extend(update.state.into_iter().map(|entry| u64::from(entry.key[0])));
-                let last_marked = |upto: u64| (1..=upto).rev().find(|n| marked[*n as usize - 1]).unwrap_or(0);
-                for sink in 0..3 {
-                    prop_assert_eq!(stored[sink], last_marked(durable[sink]));
-                }
-                let slowest = *durable.iter().min().unwrap();
-                let expected: Vec<u64> = (1..=slowest).filter(|n| marked[*n as usize - 1]).collect();
-                prop_assert_eq!(&state, &expected);
-                prop_assert_eq!(acks.confirmable(), Some(at(last_marked(slowest))));
-            }
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use super::fanout::Fanout;
 use crate::error::Result;
 use crate::fault;
+use crate::flow::Progress;
 use crate::offset::{OffsetStore, OffsetUpdate};
 use crate::record::Position;
 
@@ -26,6 +27,7 @@ pub struct Committer {
     pub confirmed: watch::Sender<Option<Position>>,
     /// At most one synced write in this time, so that many small batches cost one.
     pub interval: Duration,
+    pub progress: Arc<Progress>,
 }
 
 impl Committer {
@@ -41,6 +43,7 @@ impl Committer {
             let storable = self.fanout.take();
             let (mut backoff, mut last) = (Backoff::default(), false);
             while let Err(error) = self.store(&storable.update) {
+                self.progress.store.add(&error);
                 if stopping || last || !error.is_transient() {
                     self.fanout.store_failed();
                     return Err(error);
@@ -53,11 +56,20 @@ impl Committer {
                     _ = stop.wait_for(|stop| *stop) => last = true,
                 }
             }
+            self.progress.store.recovered();
             self.fanout.stored(&storable);
             let confirmable = storable.confirmable;
             self.confirmed.send_if_modified(|confirmed| {
-                let changed = *confirmed != confirmable;
-                *confirmed = confirmable;
+                // A consumer may come that needs what was confirmed before: that is not taken back.
+                let back = match (&*confirmed, &confirmable) {
+                    (Some(confirmed), Some(confirmable)) => confirmed.covers(confirmable),
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                let changed = !back && *confirmed != confirmable;
+                if changed {
+                    *confirmed = confirmable;
+                }
                 changed
             });
             if !stopping {
@@ -67,6 +79,7 @@ impl Committer {
                 }
             }
         }
+        self.fanout.store_failed();
         Ok(())
     }
 
@@ -76,8 +89,10 @@ impl Committer {
         }
         fault::point("before_store_commit");
         // A synced write: short, but it must not hold up the tasks of this thread.
-        tokio::task::block_in_place(|| lock(&self.store).commit(update))
-            .map_err(|error| error.context("storing offsets"))?;
+        self.progress.storing.turn();
+        let stored = tokio::task::block_in_place(|| lock(&self.store).commit(update));
+        self.progress.storing.rest();
+        stored.map_err(|error| error.context("storing offsets"))?;
         fault::point("after_store_commit");
         Ok(())
     }

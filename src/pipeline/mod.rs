@@ -10,9 +10,13 @@ mod acks;
 mod backoff;
 mod committer;
 mod fanout;
+mod hub;
+mod observer;
 mod run;
 mod warm_start;
 mod worker;
 
+pub use backoff::Backoff;
+pub use hub::{Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Refused, State};
 pub use run::{Options, Outcome, Pipeline, SinkSpec, Until};
 pub use warm_start::{LostPolicy, SnapshotMode, StartAt};

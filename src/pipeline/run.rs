@@ -10,11 +10,13 @@ use super::acks::Acks;
 use super::backoff::Backoff;
 use super::committer::{Committer, Store, lock};
 use super::fanout::Fanout;
+use super::hub::{Hub, LaneEnd, Main, QueueEnd, Remote, hold_all};
+use super::observer::Observing;
 use super::warm_start::{Begin, LostPolicy, Plan, SnapshotMode, StartAt, plan};
 use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
-use crate::flow::{Budget, Outlet, Phase, Progress};
-use crate::offset::{Checkpoint, Continuity, OffsetStore, OffsetUpdate};
+use crate::flow::{Budget, Outlet, Phase, Progress, Role};
+use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStore, OffsetUpdate, Standing};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
 use crate::source::{Source, StreamEnd, Verdict};
@@ -72,6 +74,10 @@ pub struct Pipeline {
     stop: watch::Receiver<bool>,
     /// Why everything starts anew from what is stored: what was delivered since may not be part of the log.
     anew: Option<&'static str>,
+    /// Whose consumers it serves.
+    hub: Option<Hub>,
+    /// Of a lane: its reader, which takes the place of sinks.
+    remote: Option<Remote>,
 }
 
 /// What a start found and made.
@@ -80,6 +86,9 @@ struct Start {
     plan: Plan,
     /// What each sink begins with.
     offsets: Vec<SinkOffset>,
+    /// Whether it is kept what the state is of, and of what it is.
+    keeps_base: bool,
+    base: Option<Position>,
     until: Option<Position>,
 }
 
@@ -100,12 +109,51 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Pipeline { source, store: Arc::new(Mutex::new(store)), sinks, options, progress, stop, anew: None }
+        let store = Arc::new(Mutex::new(store));
+        Pipeline { source, store, sinks, options, progress, stop, anew: None, hub: None, remote: None }
+    }
+
+    /// Serves the hub's consumers too; then there need be no sink.
+    pub fn serving(mut self, hub: Hub) -> Self {
+        hub.serve(self.store.clone(), self.options.commit_interval);
+        self.hub = Some(hub);
+        self
+    }
+
+    /// Of one consumer.
+    pub(super) fn lane(
+        source: Box<dyn Source>,
+        store: Store,
+        remote: Remote,
+        options: Options,
+        progress: Arc<Progress>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let (sinks, remote) = (Vec::new(), Some(remote));
+        Pipeline { source, store, sinks, options, progress, stop, anew: None, hub: None, remote }
+    }
+
+    /// As [`Self::run`], once.
+    pub(super) async fn run_lane(mut self) -> Result<LaneEnd> {
+        self.attempt().await?;
+        Ok(if self.anew.is_some() { LaneEnd::Rewound } else { LaneEnd::Stopped })
     }
 
     /// Runs until everything asked for is delivered, until `stop`, or until an error that no retry mends. Errors of
     /// class `Lost`: the server no longer holds the log from the stored position on, and the policy is `fail`.
     pub async fn run(mut self) -> Result<Outcome> {
+        let hub = self.hub.clone();
+        // Also when this future is dropped, nobody is to wait for the stream.
+        let serving = hub.as_ref().map(Hub::while_serving);
+        let ended = self.run_on().await;
+        drop(serving);
+        if let Some(hub) = hub {
+            hub.cleared().await;
+        }
+        ended
+    }
+
+    async fn run_on(&mut self) -> Result<Outcome> {
         let sinks = self.sinks.len();
         loop {
             let result = self.attempt().await;
@@ -114,8 +162,9 @@ impl Pipeline {
             let anew = self.anew.take().filter(|_| !*self.stop.borrow());
             match result {
                 Err(lost) if lost.class() == Class::Lost && starts_over => {
+                    self.progress.source.add(&lost);
                     tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
-                    lock(&self.store).reset()?;
+                    self.forget()?;
                 }
                 result => match (result, anew) {
                     (Ok(Outcome::Stopped), Some(why)) => {
@@ -126,6 +175,27 @@ impl Pipeline {
                 },
             }
         }
+    }
+
+    /// Forgets everything but that there are consumers: they are told what happened when they return.
+    fn forget(&self) -> Result<()> {
+        let mut store = lock(&self.store);
+        let consumers = store.consumers();
+        store.reset()?;
+        for (name, known) in consumers {
+            let Some(position) = known.position else { continue };
+            let begin = ConsumerChange::Begin { epoch: known.epoch + 1, place: NewPlace::At(position) };
+            store.change_consumer(&name, &begin)?;
+            let why = "the stream lost its position, and started over with a snapshot".to_owned();
+            store.change_consumer(&name, &ConsumerChange::Stand(Standing::Detached(why)))?;
+        }
+        Ok(())
+    }
+
+    /// The sinks by name, and where each begins when nothing is stored.
+    fn names(&self) -> Vec<(String, StartAt)> {
+        let sinks = self.sinks.iter().map(|spec| (spec.name.clone(), spec.start));
+        sinks.chain(self.remote.iter().map(|remote| (remote.name.clone(), StartAt::Snapshot))).collect()
     }
 
     /// Starting over without a sink would forget it. Errors: `Transient`, for the next process has them all.
@@ -148,19 +218,35 @@ impl Pipeline {
         };
         let budget = Budget::new(self.options.budget_bytes);
         let participants = start.plan.begin.iter().map(|begin| matches!(begin, Begin::Snapshot(_)));
-        let offsets = self.sinks.iter().map(|spec| spec.name.clone()).zip(start.offsets.clone()).zip(participants);
-        let acks = Acks::new(offsets.map(|((name, offset), participant)| (name, offset, participant)));
-        let (fanout, queues) = Fanout::new(acks, self.sinks.len(), budget.max_batches());
+        let offsets = self.names().into_iter().map(|(name, _)| name).zip(start.offsets.clone()).zip(participants);
+        let mut acks = Acks::new(offsets.map(|((name, offset), participant)| (name, offset, participant)));
+        if start.keeps_base {
+            acks = acks.keep_base(start.base.clone());
+        }
+        let remote = self.remote.as_ref().map(|remote| (remote.queue.clone(), remote.appetite.clone()));
+        let (fanout, queues) = Fanout::new(acks, self.sinks.len(), budget.max_batches(), remote);
+        if let Some(remote) = &self.remote {
+            remote.fanout.get_or_init(|| fanout.clone());
+        }
+        if self.hub.is_some() {
+            hold_all(&fanout, &lock(&self.store).consumers());
+        }
         let outlet = Outlet::new(budget.clone(), fanout.clone(), self.progress.clone());
 
         let (confirmed_sender, confirmed) = watch::channel(fanout.confirmable());
+        self.progress.begins(&start.lineage, budget.clone(), confirmed.clone());
+        let _observing = Observing::start(&*self.source, &self.progress)?;
 
         let mut workers = JoinSet::new();
         for (index, (spec, queue)) in self.sinks.drain(..).zip(queues).enumerate() {
             let SinkSpec { name, sink, start: start_at } = spec;
-            let lane =
-                Lane { index, name: name.clone(), queue, fanout: fanout.clone(), progress: self.progress.clone() };
             let offset = start.offsets[index].clone();
+            let member = self.progress.member(Role::Sink, &name);
+            member.begins(offset.position.clone());
+            let queued = Arc::downgrade(&fanout);
+            member.queue_is(move || queued.upgrade().map_or(0, |fanout| fanout.queued(index)));
+            let (fanout, progress) = (fanout.clone(), self.progress.clone());
+            let lane = Lane { index, name: name.clone(), queue, fanout, progress, member };
             let worker = Worker::new(lane, sink, offset, budget.total_bytes(), self.options.limit);
             workers.spawn(async move {
                 let (sink, result) = worker.run().await;
@@ -173,8 +259,13 @@ impl Pipeline {
             fanout: fanout.clone(),
             confirmed: confirmed_sender,
             interval: self.options.commit_interval,
+            progress: self.progress.clone(),
         };
         let mut committer = tokio::spawn(committer.run(committer_stop));
+        let up = self.hub.as_ref().map(|hub| {
+            let (lineage, budget_bytes) = (start.lineage.clone(), budget.total_bytes());
+            hub.up_with(Main { fanout: fanout.clone(), lineage, progress: self.progress.clone(), budget_bytes })
+        });
         let running = Running { start, fanout, outlet, confirmed };
 
         let mut ended = Vec::new();
@@ -193,11 +284,22 @@ impl Pipeline {
 
         // What is queued becomes durable, is stored, and is confirmed, in that order.
         self.progress.enter(Phase::Draining);
+        if let Some(hub) = self.hub.as_ref().filter(|_| *self.stop.borrow()) {
+            hub.stopping();
+        }
+        drop(up);
         running.fanout.close();
         let drained = tokio::time::timeout(self.options.drain_timeout, async {
             while let Some(joined) = workers.join_next().await {
                 result =
                     first_error(std::mem::replace(&mut result, Ok(Outcome::Stopped)), worker_ended(joined, &mut ended));
+            }
+            // The reader of a lane ends with its queue, or when it holds everything.
+            if let Some(remote) = self.remote.as_ref().filter(|_| committed.is_none()) {
+                let left = || remote.queue.is_ended() == Some(QueueEnd::Dropped);
+                while !left() && !(running.fanout.is_remote_done() && running.fanout.is_drained()) {
+                    tokio::time::sleep(BARRIER_POLL).await;
+                }
             }
         });
         if drained.await.is_err() {
@@ -229,6 +331,7 @@ impl Pipeline {
             };
             match started {
                 Err(error) if error.is_transient() && self.options.wait_for_server => {
+                    self.progress.source.add(&error);
                     let delay = backoff.next();
                     let delay_ms = delay.as_millis() as u64;
                     tracing::warn!(?error, delay_ms, "the source cannot be made ready, trying again");
@@ -244,15 +347,26 @@ impl Pipeline {
     /// The verdict, and what follows from it on the server and in the store.
     async fn meet(&mut self) -> Result<Start> {
         let lineage = self.source.lineage().await?;
-        let checkpoint = lock(&self.store).load()?;
+        let checkpoint = {
+            let mut store = lock(&self.store);
+            store.park_live()?;
+            store.load()?
+        };
+        if self.hub.is_none() && self.remote.is_none() && !checkpoint.consumers.is_empty() {
+            let consumers = checkpoint.consumers.len();
+            tracing::warn!(consumers, "nothing serves the stored consumers: the log is not held for them");
+        }
+        let keeps_base = self.hub.is_some() || self.remote.is_some() || checkpoint.base.is_some();
         let plan = self.plan(&checkpoint, &lineage).await?;
         let ready = self.source.prepare(&checkpoint.state).await?;
-        let resumes = plan.begin.iter().any(|begin| matches!(begin, Begin::Resume(_)));
+        let base = plan.base.clone().filter(|_| keeps_base);
+        let resumes = base.is_some() || plan.begin.iter().any(|begin| matches!(begin, Begin::Resume(_)));
+        let base_is_now = self.hub.is_some() && base.is_none();
         let joins_now = resumes && plan.begin.contains(&Begin::Now);
         let until_tip = self.options.until == Some(Until::Current);
         let tip = if until_tip || joins_now { Some(self.source.tip().await?) } else { None };
         // The first sink to say "now" means what the slot holds; one that joins others means the present.
-        let first = plan.begin.contains(&Begin::Now) && !resumes;
+        let first = (base_is_now || plan.begin.contains(&Begin::Now)) && !resumes;
         let state = if first { ready.state } else { Vec::new() };
         let now = tip.clone().filter(|_| resumes).unwrap_or(ready.position);
         let offset = |begin: &Begin| match begin {
@@ -260,19 +374,20 @@ impl Pipeline {
             Begin::Now => SinkOffset { position: Some(now.clone()), token: None },
         };
         let offsets: Vec<SinkOffset> = plan.begin.iter().map(offset).collect();
-        self.bind(&lineage, &plan, &offsets, state)?;
+        let base = if base_is_now { Some(now.clone()) } else { base };
+        let stored_base = base.clone().filter(|_| keeps_base && base != checkpoint.base);
+        self.bind(&lineage, &plan, &offsets, state, stored_base)?;
         let until = match &self.options.until {
             Some(Until::Current) => tip,
             Some(Until::At(position)) => Some(position.clone()),
             None => None,
         };
-        Ok(Start { lineage, plan, offsets, until })
+        Ok(Start { lineage, plan, offsets, keeps_base, base, until })
     }
 
     async fn plan(&mut self, checkpoint: &Checkpoint, lineage: &Lineage) -> Result<Plan> {
         let interrupted = self.source.interrupted(&checkpoint.state)?;
-        let sinks: Vec<_> = self.sinks.iter().map(|spec| (spec.name.clone(), spec.start)).collect();
-        let plan = plan(checkpoint, &sinks, self.options.snapshot, interrupted);
+        let plan = plan(checkpoint, &self.names(), self.options.snapshot, interrupted);
         match (&plan.needed, &checkpoint.lineage) {
             (Some(position), Some(stored)) => {
                 // Each, not the earliest alone: a later one may be ahead of a server that was restored meanwhile.
@@ -305,21 +420,29 @@ impl Pipeline {
     }
 
     /// `state`: of the point where the first sinks begin.
-    fn bind(&self, lineage: &Lineage, plan: &Plan, offsets: &[SinkOffset], state: Vec<StateEntry>) -> Result<()> {
+    fn bind(
+        &self,
+        lineage: &Lineage,
+        plan: &Plan,
+        offsets: &[SinkOffset],
+        state: Vec<StateEntry>,
+        base: Option<Position>,
+    ) -> Result<()> {
         let mut store = lock(&self.store);
         // What is needed of the server was proven before; where nothing is, nothing was.
         store.bind(lineage, if plan.needed.is_some() { Continuity::Proven } else { Continuity::Unproven })?;
         store.retain_sinks(&|name| self.sinks.iter().any(|spec| spec.name == name))?;
-        let begins = self.sinks.iter().zip(&plan.begin).zip(offsets);
+        let begins = self.names().into_iter().zip(&plan.begin).zip(offsets);
         let begins = begins.filter(|((_, begin), _)| !matches!(begin, Begin::Resume(_)));
-        let sinks = begins.map(|((spec, _), offset)| (spec.name.clone(), offset.clone())).collect();
-        store.commit(&OffsetUpdate { sinks, state })
+        let sinks = begins.map(|(((name, _), _), offset)| (name, offset.clone())).collect();
+        store.commit(&OffsetUpdate { sinks, state, base, ..OffsetUpdate::default() })
     }
 
     /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.
     async fn drive(&mut self, running: &Running) -> Result<Outcome> {
         let Running { start, fanout, outlet, confirmed } = running;
-        let mut from = start.offsets.iter().filter_map(|offset| offset.position.clone()).reduce(Position::earlier);
+        let offsets = start.offsets.iter().filter_map(|offset| offset.position.clone());
+        let mut from = offsets.chain(start.base.clone()).reduce(Position::earlier);
         if start.plan.begin.iter().any(|begin| matches!(begin, Begin::Snapshot(_))) {
             let Some(point) = self.snapshot(start, fanout, outlet).await? else { return Ok(Outcome::Stopped) };
             from = Some(from.map_or(point.clone(), |from| from.earlier(point)));
@@ -330,9 +453,13 @@ impl Pipeline {
         self.progress.enter(Phase::Stream);
         let mut from = from.ok_or_else(|| Error::bug("a pipeline without a sink has no position"))?;
         let mut backoff = Backoff::default();
+        fanout.begins_at(&from);
         loop {
             let (until, stop) = (start.until.clone(), self.stop.clone());
-            let error = match self.source.stream(from.clone(), until, outlet, confirmed.clone(), stop).await {
+            self.progress.reader.turn();
+            let ended = self.source.stream(from.clone(), until, outlet, confirmed.clone(), stop).await;
+            self.progress.reader.rest();
+            let error = match ended {
                 Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
                 Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
                 Ok(StreamEnd::Retracted) => {
@@ -404,6 +531,7 @@ impl Pipeline {
         loop {
             let delay = backoff.next();
             self.progress.retries.add(1);
+            self.progress.source.add(&failed);
             tracing::warn!(
                 error = ?failed,
                 delay_ms = delay.as_millis() as u64,

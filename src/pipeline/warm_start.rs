@@ -49,6 +49,8 @@ pub struct Plan {
     pub begin: Vec<Begin>,
     /// The snapshot goes on from here instead of starting over.
     pub resume_snapshot: Option<Position>,
+    /// What the stored state is of, where that is known: the stream begins no later.
+    pub base: Option<Position>,
     /// The earliest position that the server must still cover; none on a cold start.
     pub needed: Option<Position>,
 }
@@ -83,8 +85,12 @@ pub fn plan(
         Begin::Resume(offset) => offset.position.clone(),
         Begin::Snapshot(_) | Begin::Now => None,
     });
-    let needed = positions.chain(resume_snapshot.clone()).reduce(Position::earlier);
-    Plan { begin, resume_snapshot, needed }
+    // A store in which no base was kept has the state of its earliest sink.
+    let earliest = positions.reduce(Position::earlier);
+    let base = checkpoint.base.clone().or_else(|| earliest.clone());
+    let needed = earliest.into_iter().chain(resume_snapshot.clone()).chain(checkpoint.base.clone());
+    let needed = needed.reduce(Position::earlier);
+    Plan { begin, resume_snapshot, base, needed }
 }
 
 #[cfg(test)]

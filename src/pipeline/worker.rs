@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 use super::fanout::Fanout;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::flow::Progress;
+use crate::flow::{Member, Progress};
 use crate::record::{Batch, Change, Origin, Position, Seq, SinkOffset};
 use crate::sink::{Accepted, Batching, Delivery, Durable, Sink};
 
@@ -28,6 +28,8 @@ pub struct Lane {
     pub queue: mpsc::Receiver<Arc<Batch>>,
     pub fanout: Arc<Fanout>,
     pub progress: Arc<Progress>,
+    /// Where it is told how far the sink is.
+    pub member: Arc<Member>,
 }
 
 pub struct Worker {
@@ -138,6 +140,7 @@ impl Worker {
             self.delivered = Some((commit.clone(), ordinal));
         }
         self.lane.progress.delivered.add((delivery.end - delivery.first) as u64);
+        self.lane.member.records.add((delivery.end - delivery.first) as u64);
         self.pending_bytes += delivery.batch.bytes();
         self.pending_records += delivery.end - delivery.first;
         self.pending.push_back((delivery, None));
@@ -201,6 +204,7 @@ impl Worker {
                 }
             }
             let Seq(seq) = delivery.batch.seq;
+            self.lane.member.durable(&delivery.batch, &self.lane.progress);
             if delivery.batch.origin != Origin::Stream && !delivery.batch.mark.is_empty() {
                 self.lane.fanout.durable(self.lane.index, Seq(seq), token.clone());
             }
@@ -245,6 +249,7 @@ impl Worker {
                 }
                 let delay = backoff.next();
                 self.lane.progress.retries.add(1);
+                self.lane.member.failed(&error);
                 tracing::warn!(
                     sink = self.lane.name,
                     ?error,
@@ -254,7 +259,10 @@ impl Worker {
                 tokio::time::sleep(delay).await;
             }
             match self.open_and_replay().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.lane.member.failures.recovered();
+                    return Ok(());
+                }
                 Err(error) => failed = Some(error),
             }
         }
@@ -335,14 +343,16 @@ mod tests {
         let sink = Box::new(Forgetful { held: held.clone(), writes: 0 });
         let (queue, receiver) = mpsc::channel(8);
         let acks = Acks::new([("a".to_owned(), SinkOffset::default(), false)].into_iter());
-        let (fanout, _) = Fanout::new(acks, 1, 8);
+        let (fanout, _) = Fanout::new(acks, 1, 8, None);
         for seq in 1..=4 {
             let position = (seq == 1).then_some(Position::Postgres(crate::record::Lsn(seq)));
             let mark = Mark { position, state: Vec::new() };
             queue.send(Arc::new(BatchBuilder::new(Origin::Stream).build(Seq(seq), mark, None))).await.unwrap();
         }
         drop(queue);
-        let lane = Lane { index: 0, name: "a".to_owned(), queue: receiver, fanout, progress: Arc::default() };
+        let progress = Arc::new(Progress::default());
+        let member = progress.member(crate::flow::Role::Sink, "a");
+        let lane = Lane { index: 0, name: "a".to_owned(), queue: receiver, fanout, progress, member };
         let (_, end) = Worker::new(lane, sink, SinkOffset::default(), 1 << 20, None).run().await;
         assert_eq!(end.unwrap(), WorkerEnd::Closed);
         assert_eq!(*held.lock().unwrap(), [1, 2, 3, 4]);

@@ -15,6 +15,10 @@ use super::position::Position;
 use super::schema::{Column, Form, Scratch, TableSchema};
 use super::value::{Value, ValueError};
 
+mod tally;
+
+pub use tally::{ByOperation, Commits, Counted, Operation, Tally};
+
 /// A batch's number within one run of the process, from 1. All acknowledgement arithmetic is on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);

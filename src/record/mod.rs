@@ -14,7 +14,10 @@ mod schema;
 mod time;
 mod value;
 
-pub use batch::{Batch, BatchBuilder, Before, CdcRecord, Cell, Change, Fill, Mark, Origin, Row, Seq, StateEntry, Txn};
+pub use batch::{
+    Batch, BatchBuilder, Before, ByOperation, CdcRecord, Cell, Change, Commits, Counted, Fill, Mark, Operation, Origin,
+    Row, Seq, StateEntry, Tally, Txn,
+};
 pub use binlog::{BinlogPosition, Seen, file_number};
 pub use position::{Lineage, Lsn, Position, SinkOffset};
 pub use schema::{ArrayType, Column, DataType, Decode, Form, Identity, Scratch, TableSchema};

@@ -12,15 +12,16 @@ pub mod postgres;
 mod retention;
 mod socket;
 pub mod tables;
-mod tls;
+pub mod tls;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::error::{Finding, Result};
-use crate::flow::Outlet;
+use crate::flow::{Extent, Measure, Observation, Outlet};
 use crate::record::{Lineage, Position, StateEntry};
 
 pub use retention::{Gap, Verdict};
@@ -124,4 +125,28 @@ pub trait Source: Send {
 
     /// The tables and columns there are, as JSON.
     async fn discover(&mut self) -> Result<serde_json::Value>;
+
+    /// Looks at the server that [`Source::prepare`] has met, beside the stream; none where there is nothing to see. Errors:
+    /// `Bug` before that.
+    fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
+        Ok(None)
+    }
+}
+
+/// A second pair of eyes, with a connection of its own.
+#[async_trait]
+pub trait Observer: Send {
+    /// What positions are in bytes.
+    fn extent(&self) -> Arc<dyn Extent>;
+
+    /// Connects where it is not connected, and looks. Errors: those of a connection and of a query.
+    async fn look(&mut self) -> Result<Observation>;
+
+    /// The connection is of no use any more.
+    fn disconnect(&mut self);
+}
+
+/// What observers of every source can read off their servers.
+pub fn measures() -> impl Iterator<Item = &'static Measure> {
+    postgres::MEASURES.iter().chain(mysql::MEASURES)
 }

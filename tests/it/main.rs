@@ -17,6 +17,7 @@ mod offsets;
 mod pipeline;
 mod proto;
 mod retention;
+mod server;
 mod servers;
 mod sinks;
 mod source;

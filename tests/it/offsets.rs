@@ -31,7 +31,7 @@ fn at(lsn: u64) -> SinkOffset {
 
 fn sinks(offsets: &[(&str, SinkOffset)]) -> OffsetUpdate {
     let sinks = offsets.iter().map(|(name, offset)| ((*name).to_owned(), offset.clone())).collect();
-    OffsetUpdate { sinks, state: Vec::new() }
+    OffsetUpdate { sinks, ..OffsetUpdate::default() }
 }
 
 fn state(entries: &[(&str, Option<&str>)]) -> OffsetUpdate {
@@ -42,7 +42,7 @@ fn state(entries: &[(&str, Option<&str>)]) -> OffsetUpdate {
             value: value.map(|text| text.as_bytes().to_vec()),
         })
         .collect();
-    OffsetUpdate { sinks: BTreeMap::new(), state }
+    OffsetUpdate { state, ..OffsetUpdate::default() }
 }
 
 fn open(dir: &Path) -> RocksStore {
@@ -189,7 +189,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let entry = (prop::collection::vec(0u8..4, 0..3), any::<Option<Vec<u8>>>())
         .prop_map(|(key, value)| StateEntry { key, value });
     let update = (prop::collection::btree_map(name(), offset(), 0..3), prop::collection::vec(entry, 0..4))
-        .prop_map(|(sinks, state)| OffsetUpdate { sinks, state });
+        .prop_map(|(sinks, state)| OffsetUpdate { sinks, state, ..OffsetUpdate::default() });
     let step = prop_oneof![
         8 => update.prop_map(Step::Commit),
         2 => (name(), offset()).prop_map(|(name, offset)| Step::Set(name, offset)),

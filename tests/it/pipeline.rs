@@ -1,5 +1,6 @@
 //! The pipeline with a scripted source and scripted sinks: backpressure, failures, acknowledgement, starts and stops.
 
+mod hub;
 mod script;
 
 use std::sync::Arc;

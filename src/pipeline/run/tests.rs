@@ -1,11 +1,13 @@
 //! The pipeline against a scripted server that fails over.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::*;
 use crate::error::Finding;
 use crate::flow::BatchWriter;
-use crate::offset::{Continuity, MemoryStore};
+use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
 use crate::source::{Gap, Ready, State, Stored};
@@ -142,6 +144,21 @@ impl OffsetStore for Shared {
     }
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
         self.0.lock().unwrap().retain_sinks(keep)
+    }
+    fn park_live(&mut self) -> Result<()> {
+        self.0.lock().unwrap().park_live()
+    }
+    fn consumers(&self) -> BTreeMap<String, Consumer> {
+        self.0.lock().unwrap().consumers()
+    }
+    fn consumer(&self, name: &str) -> Result<Checkpoint> {
+        self.0.lock().unwrap().consumer(name)
+    }
+    fn change_consumer(&mut self, name: &str, change: &ConsumerChange) -> Result<()> {
+        self.0.lock().unwrap().change_consumer(name, change)
+    }
+    fn commit_consumer(&mut self, name: &str, epoch: u64, update: &OffsetUpdate) -> Result<()> {
+        self.0.lock().unwrap().commit_consumer(name, epoch, update)
     }
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
         self.0.lock().unwrap().set(sink, offset)

@@ -181,9 +181,9 @@ impl Decoder {
         self.format.checksum
     }
 
-    /// How far the log has been read, as a byte position of its file.
-    pub fn read_bytes(&self) -> u64 {
-        self.place.offset
+    /// How far the log has been read: file and offset.
+    pub fn read_end(&self) -> (&str, u64) {
+        (&self.place.file, self.place.offset)
     }
 
     /// Where the stream is, for messages.

@@ -10,7 +10,9 @@ mod dial;
 pub mod discover;
 pub mod dump;
 pub mod error;
+mod extent;
 mod idle;
+mod observer;
 mod payload;
 mod place;
 mod prepared;
@@ -43,5 +45,6 @@ pub const NAMES: Names<'static> =
     Names { default_schema: None, quotes: &['"', '`'], table_form: "database.table", ignores_column_case: true };
 
 pub use auth::ServerKey;
+pub use observer::MEASURES;
 pub use settings::{DEFAULT_HEARTBEAT, Settings};
 pub use source::MySqlSource;

@@ -23,6 +23,8 @@ use super::catalog::Catalog;
 use super::connection::Connection;
 use super::decoder::{Decoder, Search, Start, Void};
 use super::dump::{Dump, DumpFrom, DumpOptions, Next};
+use super::extent::LogFiles;
+use super::observer::LogObserver;
 use super::relation::Relations;
 use super::replica::Replica;
 use super::replies::Replies;
@@ -39,7 +41,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{BinlogPosition, Lineage, Origin, Position, Seen};
 use crate::source::tables::Selection;
-use crate::source::{Ready, Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{Observer, Ready, Source, State, Stored, StreamEnd, Verdict};
 use crate::wire::mysql::event::{Body, Flavor, Format};
 
 /// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
@@ -60,6 +62,8 @@ pub struct MySqlSource {
     voids: Vec<Void>,
     /// The connection that reads the log: its thread would wait for the next change to notice that nobody listens.
     dumping: Option<Dumping>,
+    /// What positions are in bytes.
+    files: Arc<LogFiles>,
 }
 
 /// A connection that reads the log, as the server knows it.
@@ -131,7 +135,16 @@ impl MySqlSource {
     /// Config: the URL cannot be read.
     pub fn new(settings: Settings) -> Result<Self> {
         let info = ConnInfo::from_process(settings.url.expose_secret())?;
-        Ok(MySqlSource { settings, info, sql: None, replica: None, prepared: None, voids: Vec::new(), dumping: None })
+        Ok(MySqlSource {
+            settings,
+            info,
+            sql: None,
+            replica: None,
+            prepared: None,
+            voids: Vec::new(),
+            dumping: None,
+            files: Arc::default(),
+        })
     }
 
     /// A connection that answers, and what its server is.
@@ -316,6 +329,7 @@ impl MySqlSource {
             self.prepared()?.known = Some((relations, xa));
         }
         let log = self.dump(from).await?;
+        run.outlet.progress.connected();
         let prepared = self.prepared()?;
         let baseline = prepared.baseline.take();
         let (relations, mut xa) =
@@ -361,13 +375,14 @@ impl MySqlSource {
         let Some(Sql { connection, server: described }) = self.sql.take() else {
             return (Err(Error::bug("a dump without a connection for questions")), decoder);
         };
-        let info = connection.same_server().clone();
+        let (info, files) = (connection.same_server().clone(), self.files.clone());
         let (heard, hears) = watch::channel(None);
         let (tell, astray) = oneshot::channel();
         let stream = Stream {
             dump: &mut dump,
             decoder,
             progress: &run.outlet.progress,
+            files: &files,
             heartbeat: self.settings.heartbeat,
             confirmed: run.confirmed,
             stop: run.stop,
@@ -429,7 +444,7 @@ impl<'a> Run<'a> {
     }
 }
 
-async fn server(connection: &mut Connection) -> Result<Server> {
+pub(super) async fn server(connection: &mut Connection) -> Result<Server> {
     let rows = connection.rows(&Server::variables_statement(), "asking what the server is").await?;
     Server::from_rows(rows.iter().map(|row| (text(row, 0).to_owned(), text(row, 1).to_owned())))
 }
@@ -502,6 +517,7 @@ impl Source for MySqlSource {
 
     async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
         let (Everything { wanted, all, databases }, views) = self.views().await?;
+        outlet.progress.connected();
         let Prepared { selection, host, .. } = self.prepared()?;
         let (selection, host) = (selection.clone(), host.clone());
         let mut snapshot = Snapshot {
@@ -612,5 +628,10 @@ impl Source for MySqlSource {
         let selection = self.settings.selection.clone();
         let Sql { connection, server } = self.sql().await?;
         discover::discover(connection, server, &selection).await
+    }
+
+    fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
+        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
+        Ok(Some(Box::new(LogObserver::new(sql.connection.same_server().clone(), self.files.clone()))))
     }
 }

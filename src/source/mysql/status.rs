@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ask::{Ask, number, text};
+use super::ask::{Ask, TextRow, number, text};
 use super::retention::{Gtids, LogFile};
 use super::server::{Flavor, Server};
 use crate::error::{Error, Result};
@@ -27,20 +27,14 @@ pub async fn files(ask: &mut dyn Ask, _server: &Server) -> Result<Vec<LogFile>> 
 /// # Errors
 /// As [`files`].
 pub async fn tip(ask: &mut dyn Ask, server: &Server) -> Result<BinlogPosition> {
-    let doing = "asking for the end of the log";
     let mysql = server.flavor == Flavor::MySql;
-    let statement =
-        if mysql && server.version >= STATUS_SINCE { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-    let rows = ask.rows(statement, doing).await?;
-    let row = rows.first().ok_or_else(|| {
-        Error::config("the server writes no binary log").remedy("set log_bin = binlog below [mysqld], and restart it")
-    })?;
-    let (file, offset) =
-        (text(row, 0), number(row, 1).ok_or_else(|| Error::bug(format!("{statement} says no offset")))?);
+    let row = end_row(ask, server).await?;
+    let (file, offset) = file_and_offset(&row)?;
+    let file = file.as_str();
     let seen = if !server.uses_gtids() {
         Seen::Nothing
     } else if mysql {
-        Seen::Executed(Arc::new(GtidSet::MySql(mysql_set(text(row, 4))?)))
+        Seen::Executed(Arc::new(GtidSet::MySql(mysql_set(text(&row, 4))?)))
     } else {
         executed_at(ask, file, offset).await?
     };
@@ -70,6 +64,28 @@ pub async fn beginning(ask: &mut dyn Ask, server: &Server, files: &[LogFile]) ->
     };
     let file = oldest.name.as_str().into();
     Ok(BinlogPosition { server: server.position_number(), file, offset, file_created_unix_s: 0, seen })
+}
+
+/// The end of the log alone: file and offset.
+///
+/// # Errors
+/// As [`files`].
+pub async fn end(ask: &mut dyn Ask, server: &Server) -> Result<(String, u64)> {
+    file_and_offset(&end_row(ask, server).await?)
+}
+
+async fn end_row(ask: &mut dyn Ask, server: &Server) -> Result<TextRow> {
+    let newer = server.flavor == Flavor::MySql && server.version >= STATUS_SINCE;
+    let statement = if newer { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let rows = ask.rows(statement, "asking for the end of the log").await?;
+    rows.into_iter().next().ok_or_else(|| {
+        Error::config("the server writes no binary log").remedy("set log_bin = binlog below [mysqld], and restart it")
+    })
+}
+
+fn file_and_offset(row: &TextRow) -> Result<(String, u64)> {
+    let offset = number(row, 1).ok_or_else(|| Error::bug("the end of the server's log has no offset"))?;
+    Ok((text(row, 0).to_owned(), offset))
 }
 
 /// What the server says in GTIDs of what it has and what it has no longer. `files`: those it has.

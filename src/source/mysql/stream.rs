@@ -19,6 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::decoder::{Decoder, Step};
 use super::dump::{Dump, Next};
 use super::error::{number, server_error};
+use super::extent::LogFiles;
 use super::idle::Heard;
 use super::payload::{Fed, PayloadReader};
 use super::replies::Replies;
@@ -51,6 +52,8 @@ pub struct Stream<'a> {
     pub dump: &'a mut Dump,
     pub decoder: Decoder,
     pub progress: &'a Progress,
+    /// What positions are in bytes.
+    pub files: &'a LogFiles,
     /// How often the server was asked to say that it is there.
     pub heartbeat: Duration,
     pub confirmed: watch::Receiver<Option<Position>>,
@@ -170,6 +173,7 @@ impl Stream<'_> {
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
+                    self.progress.reader.turn();
                     self.decoder.tell_position();
                     // A long event is one read to us and may take the server many heartbeats.
                     if received_bytes != self.dump.received_bytes() {
@@ -223,7 +227,10 @@ impl Stream<'_> {
             Feed::Kept(_) => self.scan_kept(feed)?,
         };
         self.progress.events.add(self.decoder.counts.events - events_before);
-        self.progress.read_end_bytes.set(self.decoder.read_bytes());
+        if self.progress.is_watched() {
+            let (file, offset) = self.decoder.read_end();
+            self.progress.read_end_bytes.raise(self.files.at(file, offset).unwrap_or(0));
+        }
         if self.decoder.counts.heartbeats > heartbeats_before
             && let Position::MySql(place) = self.decoder.read_position()
         {
@@ -445,7 +452,7 @@ impl Stream<'_> {
             tokio::select! {
                 biased;
                 permit = &mut permit => break permit,
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.progress.reader.turn(),
                 // A sink that is stuck must not keep us from stopping: what is not sent comes again.
                 () = asked(&mut self.stop) => {
                     match tokio::time::timeout(STOP_PATIENCE, &mut permit).await {

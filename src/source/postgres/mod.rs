@@ -10,6 +10,7 @@ mod decoder;
 mod dial;
 pub mod discover;
 pub mod error;
+mod observer;
 pub mod publication;
 pub mod quote;
 pub mod relation;
@@ -30,4 +31,5 @@ use crate::source::tables::Names;
 pub const NAMES: Names<'static> =
     Names { default_schema: Some("public"), quotes: &['"'], table_form: "schema.table", ignores_column_case: false };
 
+pub use observer::MEASURES;
 pub use source::{PostgresSource, Settings, SlotKind};

@@ -20,6 +20,7 @@ use super::connection::{CancelToken, Connection, Role};
 use super::conninfo::ConnInfo;
 use super::decoder::{Decoder, HEARTBEAT_PREFIX};
 use super::discover;
+use super::observer::SlotObserver;
 use super::publication::{self, Ownership, Published};
 use super::quote;
 use super::relation::RelationCache;
@@ -35,7 +36,7 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{Observer, Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -407,6 +408,7 @@ impl Source for PostgresSource {
         // The snapshot lives as long as somebody is in it: a reader of our own, whatever happens to the slot's connection.
         let info = self.sql().await?.same_server().clone();
         let coordinator = snapshot::Reader::open(&info, &point, outlet).await?;
+        outlet.progress.connected();
         let mut progress = Progress::default();
         let (mut staged, mut rereads) = (Vec::new(), HashMap::new());
         if let Some(Position::Postgres(from)) = from {
@@ -469,6 +471,7 @@ impl Source for PostgresSource {
             return Ok(StreamEnd::Reached);
         }
         let (mut connection, silence) = self.start_replication(from).await?;
+        outlet.progress.connected();
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
         prepared.relations.roll_back();
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
@@ -528,6 +531,11 @@ impl Source for PostgresSource {
         let selection = self.settings.selection.clone();
         let sql = self.sql().await?;
         discover::discover(sql, &selection).await
+    }
+
+    fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
+        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
+        Ok(Some(Box::new(SlotObserver::new(sql.same_server().clone(), self.slot.clone()))))
     }
 }
 

@@ -176,7 +176,7 @@ impl Stream<'_> {
                 }
                 Payload::Keepalive(keepalive) => {
                     replies_wanted |= keepalive.reply_requested;
-                    progress.server_end_bytes.set(keepalive.wal_end);
+                    progress.server_end_bytes.raise(keepalive.wal_end);
                     decoder.keepalive(Lsn(keepalive.wal_end));
                     if !decoder.in_transaction() && (*heartbeat_due || decoder.has_reached()) {
                         *heartbeat_due = false;
@@ -276,7 +276,7 @@ impl Stream<'_> {
             // Zero is "invalid" to the server: the slot stays where it is.
             _ => Lsn(0),
         };
-        self.progress.confirmed_bytes.set(confirmed.0);
+        self.progress.reader.turn();
         let received = self.decoder.frontier.max(confirmed);
         self.connection.send_status(received.0, confirmed.0, confirmed.0, reply_requested).await?;
         if confirmed > Lsn(0) {

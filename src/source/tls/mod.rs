@@ -1,4 +1,4 @@
-//! TLS to a database server, whatever the source calls its modes.
+//! TLS to a server, whatever the one who connects calls its modes; and the PEM files of whoever uses TLS.
 //!
 //! Invariants:
 //! - One provider, ring, given explicitly: nothing depends on a process-wide default.
@@ -117,7 +117,7 @@ impl Tls {
         let mut config = match &plan.client {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let identity = client_cert(files, &provider, names)?;
+                let identity = identity(files, &provider, names)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
         };
@@ -186,9 +186,14 @@ fn roots(root: &RootCert, names: &Names) -> Result<Vec<CertificateDer<'static>>>
     Ok(certificates)
 }
 
+/// A certificate and its key, of a client or of a server of ours.
+///
 /// Not by rustls' own `with_client_auth_cert`: it parses the certificate by webpki, which knows no version 1, and
 /// version 1 is what `openssl x509 -req` makes of a client's request where it is told no extensions.
-fn client_cert(files: &ClientCert, provider: &CryptoProvider, names: &Names) -> Result<CertifiedKey> {
+///
+/// # Errors
+/// Config: a file that is missing, is no PEM, may be read by others, or does not belong to the other.
+pub fn identity(files: &ClientCert, provider: &CryptoProvider, names: &Names) -> Result<CertifiedKey> {
     let chain = certificates(&files.cert)?;
     check_key_permissions(&files.key)?;
     let text = read_pem(&files.key)?;
@@ -210,7 +215,7 @@ fn client_cert(files: &ClientCert, provider: &CryptoProvider, names: &Names) -> 
         && verify::public_key(&chain[0]).is_ok_and(|certified| certified != public)
     {
         return Err(Error::config(format!(
-            "the client certificate {} is not that of the private key {}",
+            "the certificate {} is not that of the private key {}",
             files.cert.display(),
             files.key.display()
         ))
@@ -234,7 +239,8 @@ fn check_key_permissions(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// At least one. Errors: Config.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = read_pem(path)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<std::result::Result<_, _>>()

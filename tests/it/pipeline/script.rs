@@ -10,12 +10,15 @@ use tokio::sync::{Notify, watch};
 
 use walbrook::error::{Class, Error, Finding, Result};
 use walbrook::flow::{BatchWriter, Outlet};
-use walbrook::offset::{Checkpoint, Continuity, MemoryStore, OffsetStore, OffsetUpdate};
+use walbrook::offset::{
+    Checkpoint, Consumer, ConsumerChange, Continuity, MemoryStore, OffsetStore, OffsetUpdate, Place, Standing,
+};
 use walbrook::record::{
-    Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, TableSchema, Txn, Value,
+    Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, StateEntry, TableSchema, Txn,
+    Value,
 };
 use walbrook::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
-use walbrook::source::{Gap, Ready, Source, State, Stored, StreamEnd, Verdict};
+use walbrook::source::{Gap, Lanes, Ready, Source, State, Stored, StreamEnd, Verdict};
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +47,7 @@ pub fn at(lsn: u64) -> Position {
     Position::Postgres(Lsn(lsn))
 }
 
-fn number(position: &Position) -> u64 {
+pub fn number(position: &Position) -> u64 {
     let lsn = position.lsn().unwrap();
     lsn.0
 }
@@ -71,8 +74,13 @@ struct Shared {
     /// Positions the stream was asked to start at.
     starts: Mutex<Vec<u64>>,
     snapshots: AtomicU64,
+    /// Whether every third transaction changes the source's state, and every start of a stream is held against it.
+    versions: AtomicBool,
     journal: Journal,
 }
+
+/// The one key of the source's state: the last transaction that changed it.
+const VERSION_KEY: &[u8] = b"version";
 
 /// Where the stream breaks: behind this many rows of the transaction, which may have been sent.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +103,7 @@ impl Log {
             rows_sent: AtomicU64::new(0),
             starts: Mutex::default(),
             snapshots: AtomicU64::new(0),
+            versions: AtomicBool::new(false),
             journal,
         }))
     }
@@ -120,6 +129,9 @@ impl Log {
         self.fail(Fault { transaction, rows, class: Class::Transient });
         self.0.loses_with_fault.store(true, Ordering::SeqCst);
     }
+    pub fn check_versions(&self) {
+        self.0.versions.store(true, Ordering::SeqCst);
+    }
     pub fn set_snapshot_rows(&self, rows: u64) {
         self.0.snapshot_rows.store(rows, Ordering::SeqCst);
     }
@@ -128,6 +140,11 @@ impl Log {
     }
     pub fn starts(&self) -> Vec<u64> {
         self.0.starts.lock().unwrap().clone()
+    }
+    /// What the server was told last.
+    pub fn confirmed(&self) -> Option<u64> {
+        let events = self.0.journal.events();
+        events.into_iter().rev().find_map(|event| if let Event::Confirmed(lsn) = event { Some(lsn) } else { None })
     }
     pub fn snapshots(&self) -> u64 {
         self.0.snapshots.load(Ordering::SeqCst)
@@ -164,10 +181,33 @@ impl Log {
     }
 }
 
+/// Sources beside the main one.
+pub struct ScriptedLanes(pub Log);
+
+impl Lanes for ScriptedLanes {
+    fn open(&self, _: bool) -> Result<Box<dyn Source>> {
+        Ok(Box::new(ScriptedSource { lane: true, ..ScriptedSource::new(&self.0) }))
+    }
+}
+
+/// The state a stream from there has to know.
+fn version_at(from: u64) -> Option<u64> {
+    let done = from.div_ceil(10).max(1) - 1;
+    Some(done / 3 * 3).filter(|version| *version > 0)
+}
+
+fn version_entry(version: u64) -> StateEntry {
+    StateEntry { key: VERSION_KEY.to_vec(), value: Some(version.to_string().into_bytes()) }
+}
+
 pub struct ScriptedSource {
     log: Log,
     schema: Arc<TableSchema>,
     confirmed: u64,
+    /// It tells the journal nothing.
+    lane: bool,
+    /// What was stored when it was prepared, until a stream has begun.
+    state: Option<State>,
 }
 
 impl ScriptedSource {
@@ -191,12 +231,15 @@ impl ScriptedSource {
             key: Box::new([]),
             identity: Identity::Default,
         };
-        ScriptedSource { log: log.clone(), schema: Arc::new(schema), confirmed: 0 }
+        ScriptedSource { log: log.clone(), schema: Arc::new(schema), confirmed: 0, lane: false, state: None }
     }
 
     fn confirm(&mut self, confirmed: Option<&Position>) {
         if let Some(lsn) = confirmed.map(number).filter(|lsn| *lsn > self.confirmed) {
             self.confirmed = lsn;
+            if self.lane {
+                return;
+            }
             self.log.0.journal.add(Event::Confirmed(lsn));
         }
     }
@@ -252,7 +295,8 @@ impl Source for ScriptedSource {
         Ok(self.log.0.verdict.lock().unwrap().clone())
     }
 
-    async fn prepare(&mut self, _: &State) -> Result<Ready> {
+    async fn prepare(&mut self, state: &State) -> Result<Ready> {
+        self.state = Some(state.clone());
         // Making a new slot mends a lost one.
         *self.log.0.verdict.lock().unwrap() = Verdict::Valid;
         Ok(Ready { position: at(1), state: Vec::new() })
@@ -271,6 +315,11 @@ impl Source for ScriptedSource {
             }
         }
         writer.close(point.clone());
+        if self.log.0.versions.load(Ordering::SeqCst) {
+            let version = version_at(number(&point)).map(version_entry);
+            version.into_iter().for_each(|entry| writer.stage(entry));
+            self.state = None;
+        }
         let permit = writer.permit().await;
         writer.send(permit);
         Ok(point)
@@ -299,6 +348,11 @@ impl Source for ScriptedSource {
         let mut at_lsn = number(&from);
         let until = until.as_ref().map(number);
         self.log.0.starts.lock().unwrap().push(at_lsn);
+        let versions = self.log.0.versions.load(Ordering::SeqCst);
+        if let Some(state) = self.state.take().filter(|_| versions) {
+            let known = state.get(VERSION_KEY).map(|value| str::from_utf8(value).unwrap().parse().unwrap());
+            assert_eq!(known, version_at(at_lsn), "the state of a stream from {at_lsn}, lane: {}", self.lane);
+        }
         let mut writer = BatchWriter::new(outlet.clone(), Origin::Stream);
         loop {
             if *stop.borrow() {
@@ -346,6 +400,9 @@ impl Source for ScriptedSource {
                 }
             }
             writer.commit(rows.len() as u64 + 1, at(commit + 1));
+            if versions && transaction % 3 == 0 {
+                writer.stage(version_entry(transaction));
+            }
             if !self.send(&mut writer, &mut confirmed, &mut stop).await {
                 return Ok(StreamEnd::Stopped);
             }
@@ -539,16 +596,61 @@ impl Sink for ScriptedSink {
 pub struct SharedStore {
     inner: Arc<Mutex<MemoryStore>>,
     journal: Journal,
+    crash: watch::Sender<Crash>,
+}
+
+/// When nothing is written any more, as of a process that was killed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crash {
+    /// The write of a consumer's place that it comes at, counted down, and whether that is still done.
+    at: Option<(u32, bool)>,
+    over: bool,
 }
 
 impl SharedStore {
     pub fn new(journal: &Journal) -> Self {
-        SharedStore { inner: Arc::default(), journal: journal.clone() }
+        SharedStore { inner: Arc::default(), journal: journal.clone(), crash: watch::channel(Crash::default()).0 }
     }
     /// The stored position of each sink.
     pub fn positions(&self) -> BTreeMap<String, Option<u64>> {
         let checkpoint = self.inner.lock().unwrap().load().unwrap();
         checkpoint.sinks.into_iter().map(|(name, offset)| (name, offset.position.as_ref().map(number))).collect()
+    }
+    /// What the stored state is of.
+    pub fn base(&self) -> Option<u64> {
+        self.inner.lock().unwrap().load().unwrap().base.as_ref().map(number)
+    }
+    pub fn durable_consumer(&self, name: &str) -> Option<Consumer> {
+        self.inner.lock().unwrap().consumers().remove(name)
+    }
+    /// Dies at the `nth` write that changes where a consumer is, before or behind it.
+    pub fn crash_at(&self, nth: u32, applied: bool) {
+        self.crash.send_replace(Crash { at: Some((nth, applied)), over: false });
+    }
+    /// Returns when it has died.
+    pub async fn crashed(&self) {
+        let mut crash = self.crash.subscribe();
+        crash.wait_for(|crash| crash.over).await.unwrap();
+    }
+    /// Whether it had died.
+    pub fn revive(&self) -> bool {
+        self.crash.send_replace(Crash::default()).over
+    }
+
+    fn write(&self, places: bool, write: impl FnOnce(&mut MemoryStore) -> Result<()>) -> Result<()> {
+        let mut inner = self.inner.lock().unwrap();
+        let mut crash = *self.crash.borrow();
+        let mut applies = !crash.over;
+        if let (Some((left, applied)), true) = (&mut crash.at, places && !crash.over) {
+            *left -= 1;
+            if *left == 0 {
+                (crash.over, applies) = (true, *applied);
+            }
+        }
+        let written = if applies { write(&mut inner) } else { Ok(()) };
+        let over = crash.over;
+        self.crash.send_replace(crash);
+        if over { Err(Error::bug("the process is dead")) } else { written }
     }
 }
 
@@ -557,20 +659,40 @@ impl OffsetStore for SharedStore {
         self.inner.lock().unwrap().load()
     }
     fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
-        self.inner.lock().unwrap().bind(lineage, continuity)
+        self.write(false, |inner| inner.bind(lineage, continuity))
     }
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()> {
-        self.inner.lock().unwrap().commit(update)?;
+        let known = self.inner.lock().unwrap().consumers();
+        let places = update.consumers.iter().any(|(name, place)| match place {
+            Place::Live(_) => known.get(name).is_some_and(|known| known.standing != Standing::Live),
+            Place::Parked(_) => true,
+        });
+        self.write(places, |inner| inner.commit(update))?;
         self.journal.add(Event::Stored(self.positions()));
         Ok(())
     }
     fn retain_sinks(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
-        self.inner.lock().unwrap().retain_sinks(keep)
+        self.write(false, |inner| inner.retain_sinks(keep))
+    }
+    fn park_live(&mut self) -> Result<()> {
+        self.write(false, |inner| inner.park_live())
+    }
+    fn consumers(&self) -> BTreeMap<String, Consumer> {
+        self.inner.lock().unwrap().consumers()
+    }
+    fn consumer(&self, name: &str) -> Result<Checkpoint> {
+        self.inner.lock().unwrap().consumer(name)
+    }
+    fn change_consumer(&mut self, name: &str, change: &ConsumerChange) -> Result<()> {
+        self.write(true, |inner| inner.change_consumer(name, change))
+    }
+    fn commit_consumer(&mut self, name: &str, epoch: u64, update: &OffsetUpdate) -> Result<()> {
+        self.write(false, |inner| inner.commit_consumer(name, epoch, update))
     }
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
-        self.inner.lock().unwrap().set(sink, offset)
+        self.write(false, |inner| inner.set(sink, offset))
     }
     fn reset(&mut self) -> Result<()> {
-        self.inner.lock().unwrap().reset()
+        self.write(false, |inner| inner.reset())
     }
 }

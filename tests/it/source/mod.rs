@@ -94,4 +94,4 @@ macro_rules! on_every_server {
     };
 }
 use on_every_server;
-pub use program::eventually;
+pub use program::{Program, brief, eventually};

@@ -1,0 +1,448 @@
+//! Every family of metrics: its name, unit, labels and help, and how its samples are read.
+//!
+//! Invariants:
+//! - Names are Prometheus': `walbrook_`, lower case, base units (seconds, bytes) as the last word, counters end with
+//!   `_total`.
+//! - How many series there are is bounded: a table, a sink and a consumer each add a fixed number, and of tables there are
+//!   [`crate::flow::TABLES_MAX`] at most.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::health;
+use super::process::{self, Figures};
+use crate::error::Class;
+use crate::flow::{Failures, Histogram, Measure, Member, Observed, Phase, Progress, Role, Totals, Unit};
+use crate::record::{Counted, Lineage, Operation};
+use crate::source;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+}
+
+pub enum Value {
+    Count(u64),
+    Number(f64),
+    /// Each bound with how many are in its bucket.
+    Histogram {
+        sum: f64,
+        buckets: Vec<(f64, u64)>,
+    },
+}
+
+/// The values of the family's labels, and the sample.
+type Samples = Vec<(Vec<String>, Value)>;
+
+pub struct Family {
+    /// Without the unit and `_total`.
+    pub name: Cow<'static, str>,
+    pub kind: Kind,
+    pub unit: Option<Unit>,
+    pub labels: Vec<&'static str>,
+    pub help: Cow<'static, str>,
+    pub samples: Box<dyn Fn(&View) -> Samples>,
+}
+
+/// What a family is called in full, for documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub name: String,
+    pub kind: &'static str,
+    pub labels: Vec<&'static str>,
+    pub help: String,
+}
+
+/// All families there can be, in the order of the page.
+pub fn described() -> Vec<Described> {
+    let described = families().into_iter().map(|family| {
+        let unit = match family.unit {
+            None => "",
+            Some(Unit::Bytes) => "_bytes",
+            Some(Unit::Seconds) => "_seconds",
+        };
+        let (kind, end) = match family.kind {
+            Kind::Counter => ("counter", "_total"),
+            Kind::Gauge => ("gauge", ""),
+            Kind::Histogram => ("histogram", ""),
+            Kind::Info => ("info", "_info"),
+        };
+        let name = format!("{}{unit}{end}", family.name);
+        Described { name, kind, labels: family.labels, help: family.help.into_owned() }
+    });
+    described.collect()
+}
+
+/// What is read once a scrape, for all families.
+#[derive(Debug)]
+pub struct View {
+    progress: Arc<Progress>,
+    members: Vec<Arc<Member>>,
+    totals: Totals,
+    lineage: Option<Lineage>,
+    seen: Option<Observed>,
+    figures: Figures,
+    now_unix_micros: u64,
+}
+
+impl View {
+    pub fn of(progress: &Arc<Progress>) -> View {
+        View {
+            progress: progress.clone(),
+            members: progress.members(),
+            totals: progress.traffic.totals(),
+            lineage: progress.lineage(),
+            seen: progress.observation(),
+            figures: process::figures(),
+            now_unix_micros: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64),
+        }
+    }
+}
+
+/// A family without labels.
+fn plain(
+    name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    help: &'static str,
+    value: fn(&View) -> Option<Value>,
+) -> Family {
+    let samples = move |view: &View| value(view).map(|value| (Vec::new(), value)).into_iter().collect();
+    Family { name: name.into(), kind, unit, labels: Vec::new(), help: help.into(), samples: Box::new(samples) }
+}
+
+fn count(value: u64) -> Option<Value> {
+    Some(Value::Count(value))
+}
+
+fn flag(is: bool) -> Value {
+    Value::Count(u64::from(is))
+}
+
+const BYTES: Option<Unit> = Some(Unit::Bytes);
+const SECONDS: Option<Unit> = Some(Unit::Seconds);
+
+pub fn families() -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let mut all = vec![
+        Family {
+            name: "walbrook_build".into(),
+            kind: Kind::Info,
+            unit: None,
+            labels: vec!["version"],
+            help: "What is running".into(),
+            samples: Box::new(|_| vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], Value::Count(1))]),
+        },
+        Family {
+            name: "walbrook_source".into(),
+            kind: Kind::Info,
+            unit: None,
+            labels: vec!["kind", "system", "timeline", "database", "stream"],
+            help: "Whose log is read".into(),
+            samples: Box::new(|view| {
+                let whose = view.lineage.iter();
+                let labels =
+                    whose.map(|l| [&l.kind, &l.system, &l.timeline, &l.database, &l.stream].map(String::clone));
+                labels.map(|labels| (labels.to_vec(), Value::Count(1))).collect()
+            }),
+        },
+        plain("walbrook_ready", Gauge, None, "1 when /readyz answers 200", |view| {
+            Some(flag(health::readiness(&view.progress).yes))
+        }),
+        Family {
+            name: "walbrook_phase".into(),
+            kind: Gauge,
+            unit: None,
+            labels: vec!["phase"],
+            help: "1 for what the pipeline does: starting, snapshot, stream, draining".into(),
+            samples: Box::new(|view| {
+                let now = view.progress.phase();
+                Phase::ALL.map(|phase| (vec![phase.name().to_owned()], flag(phase == now))).into()
+            }),
+        },
+        traffic("walbrook_events", None, "Records read, by table and operation", |counted| counted.records),
+        traffic(
+            "walbrook_event_row",
+            BYTES,
+            "Bytes of rows read, as the server sent them, by table and operation",
+            |counted| counted.bytes,
+        ),
+        plain("walbrook_transactions", Counter, None, "Transactions read", |view| count(view.totals.transactions)),
+    ];
+    all.extend(source_families());
+    all.extend(source::measures().map(measured));
+    all.extend(snapshot_families());
+    all.extend(member_families(Role::Sink, "sink"));
+    all.extend(member_families(Role::Consumer, "consumer"));
+    all.extend([
+        plain("walbrook_budget", Gauge, BYTES, "What all rows in flight may take", |view| {
+            count(view.progress.budget()?.total_bytes() as u64)
+        }),
+        plain("walbrook_budget_used", Gauge, BYTES, "What rows in flight take; at the budget, reading waits", |view| {
+            count(view.progress.budget()?.used_bytes() as u64)
+        }),
+        errors("walbrook_store_errors", "Failed writes of the offset store, by class", |view| &view.progress.store),
+        plain("walbrook_store_failing", Gauge, None, "1 while the offset store cannot be written", |view| {
+            Some(flag(view.progress.store.current().is_some()))
+        }),
+    ]);
+    all.extend(process_families());
+    all
+}
+
+fn traffic(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn(Counted) -> u64) -> Family {
+    let samples = move |view: &View| {
+        let source = view.lineage.as_ref().map_or("", |lineage| lineage.kind.as_str());
+        let sample = |table: &str, operation: Operation, counted: Counted| {
+            let labels = [source, table, operation.name()].map(str::to_owned).to_vec();
+            (counted.records > 0).then(|| (labels, Value::Count(value(counted))))
+        };
+        let of_table = |(table, counts): &(String, _)| -> Samples {
+            let counts: &crate::record::ByOperation = counts;
+            let by_operation = Operation::ALL.into_iter().zip(counts);
+            by_operation.filter_map(|(operation, counted)| sample(table, operation, *counted)).collect()
+        };
+        let mut samples: Samples = view.totals.tables.iter().flat_map(of_table).collect();
+        samples.extend(sample("", Operation::Message, view.totals.messages));
+        samples
+    };
+    let labels = vec!["source", "table", "operation"];
+    Family { name: name.into(), kind: Kind::Counter, unit, labels, help: help.into(), samples: Box::new(samples) }
+}
+
+fn errors(name: &'static str, help: &'static str, failures: fn(&View) -> &Failures) -> Family {
+    let samples = move |view: &View| -> Samples {
+        let failures = failures(view);
+        Class::ALL.map(|class| (vec![class.name().to_owned()], Value::Count(failures.of(class)))).into()
+    };
+    let labels = vec!["class"];
+    let kind = Kind::Counter;
+    Family { name: name.into(), kind, unit: None, labels, help: help.into(), samples: Box::new(samples) }
+}
+
+fn known(bytes: u64) -> Option<Value> {
+    (bytes > 0).then_some(Value::Count(bytes))
+}
+
+fn source_families() -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    vec![
+        plain("walbrook_source_log_read", Counter, BYTES, "Bytes of log read", |view| {
+            count(view.progress.stream_bytes.get())
+        }),
+        plain("walbrook_source_log_end", Gauge, BYTES, "Where the server's log ends, as a byte position", |view| {
+            known(view.progress.end_bytes())
+        }),
+        plain("walbrook_source_log_position", Gauge, BYTES, "How far the log has been read", |view| {
+            known(view.progress.read_end_bytes.get())
+        }),
+        plain(
+            "walbrook_source_confirmed",
+            Gauge,
+            BYTES,
+            "Up to where every sink is durable and the position is stored, as a byte position of the log",
+            |view| known(view.progress.bytes_of(&view.progress.confirmed()?)?),
+        ),
+        plain(
+            "walbrook_source_lag",
+            Gauge,
+            BYTES,
+            "Bytes of log that the server has and that are not confirmed",
+            |view| {
+                let confirmed = view.progress.bytes_of(&view.progress.confirmed()?)?;
+                count(view.progress.end_bytes().saturating_sub(confirmed))
+            },
+        ),
+        plain(
+            "walbrook_source_last_commit_timestamp",
+            Gauge,
+            SECONDS,
+            "When the transaction read last was committed, by the server's clock",
+            |view| Some(Value::Number(view.progress.last_commit_unix_micros()? as f64 / 1e6)),
+        ),
+        plain(
+            "walbrook_source_look_age",
+            Gauge,
+            SECONDS,
+            "How long ago the server was asked about its log; every second when all is well",
+            |view| Some(Value::Number(view.seen.as_ref()?.age_ms() as f64 / 1e3)),
+        ),
+        plain("walbrook_source_connected", Gauge, None, "0 while the source fails and is tried again", |view| {
+            let failing = view.progress.source.current().is_some() || view.progress.phase() == Phase::Starting;
+            Some(flag(!failing))
+        }),
+        errors(
+            "walbrook_source_errors",
+            "Failures of the source, by class; each is followed by a reconnect or the end",
+            |view| &view.progress.source,
+        ),
+        errors("walbrook_look_errors", "Failures to ask the server about its log, by class", |view| {
+            &view.progress.observer
+        }),
+        plain("walbrook_reconnects", Counter, None, "Times the source or a sink failed and was tried again", |view| {
+            count(view.progress.retries.get())
+        }),
+    ]
+}
+
+/// What only the source knows the meaning of.
+fn measured(measure: &'static Measure) -> Family {
+    let samples = move |view: &View| -> Samples {
+        let seen = view.seen.iter().flat_map(|seen| &seen.observation.readings);
+        let readings = seen.filter(|reading| std::ptr::eq(reading.measure, measure) || reading.measure == measure);
+        let labels = |label: &str| measure.label.map(|_| label.to_owned()).into_iter().collect();
+        readings.map(|reading| (labels(reading.label), Value::Number(reading.value))).collect()
+    };
+    Family {
+        name: format!("walbrook_source_{}", measure.name).into(),
+        kind: Kind::Gauge,
+        unit: measure.unit,
+        labels: measure.label.into_iter().collect(),
+        help: measure.help.into(),
+        samples: Box::new(samples),
+    }
+}
+
+fn snapshot_families() -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    vec![
+        plain("walbrook_snapshot_tables", Gauge, None, "Tables to snapshot in this run", |view| {
+            count(view.progress.snapshot_tables.get())
+        }),
+        plain("walbrook_snapshot_tables_done", Gauge, None, "Tables whose rows are all read", |view| {
+            count(view.progress.snapshot_tables_done.get())
+        }),
+        plain(
+            "walbrook_snapshot_rows_estimate",
+            Gauge,
+            None,
+            "Rows that the tables hold, by the server's statistics",
+            |view| count(view.progress.snapshot_rows_estimate.get()),
+        ),
+        plain("walbrook_snapshot_rows", Counter, None, "Rows of snapshots read", |view| {
+            count(view.progress.snapshot_rows.get())
+        }),
+        plain("walbrook_snapshot_read", Counter, BYTES, "Bytes of snapshots read", |view| {
+            count(view.progress.snapshot_bytes.get())
+        }),
+    ]
+}
+
+/// Sinks and consumers have the same series, each under its own name.
+fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    let family = |name: &str, kind, unit, help: &str, value: fn(&View, &Member) -> Option<Value>| {
+        let samples = move |view: &View| -> Samples {
+            let members = view.members.iter().filter(|member| member.role == role);
+            members.filter_map(|member| Some((vec![member.name.clone()], value(view, member)?))).collect()
+        };
+        Family {
+            name: format!("walbrook_{noun}_{name}").into(),
+            kind,
+            unit,
+            labels: vec![noun],
+            help: help.replace("{}", noun).into(),
+            samples: Box::new(samples),
+        }
+    };
+    let failures = Family {
+        name: format!("walbrook_{noun}_errors").into(),
+        kind: Counter,
+        unit: None,
+        labels: vec![noun, "class"],
+        help: format!("Failures of the {noun} that were tried again, by class").into(),
+        samples: Box::new(move |view| {
+            let members = view.members.iter().filter(|member| member.role == role);
+            let classes = members.flat_map(|member| Class::ALL.map(|class| (member, class)));
+            let sample = |(member, class): (&Arc<Member>, Class)| {
+                (vec![member.name.clone(), class.name().to_owned()], Value::Count(member.failures.of(class)))
+            };
+            classes.map(sample).collect()
+        }),
+    };
+    vec![
+        family("records", Counter, None, "Records given to the {}", |_, member| count(member.records.get())),
+        family("queue_batches", Gauge, None, "Batches that wait for the {} or are being written", |_, member| {
+            count(member.queued() as u64)
+        }),
+        family(
+            "position",
+            Gauge,
+            BYTES,
+            "Up to where the {} is durable, as a byte position of the log",
+            |view, member| count(view.progress.bytes_of(&member.position()?)?),
+        ),
+        family(
+            "lag",
+            Gauge,
+            BYTES,
+            "Bytes of log that the server has and the {} does not hold durably",
+            |view, member| count(member.lag(&view.progress)?),
+        ),
+        family(
+            "lag",
+            Gauge,
+            SECONDS,
+            "Age of the commit that the {} got durable last, 0 when it has all of the log",
+            |view, member| {
+                if member.lag(&view.progress) == Some(0) {
+                    return Some(Value::Number(0.0));
+                }
+                let age = view.now_unix_micros.saturating_sub(member.last_commit_unix_micros()?);
+                Some(Value::Number(age as f64 / 1e6))
+            },
+        ),
+        family(
+            "commit_to_durable",
+            Kind::Histogram,
+            SECONDS,
+            "Of each transaction: from its commit, by the server's clock, until it was durable at the {}, by ours",
+            |_, member| Some(histogram(&member.commit_to_durable_micros, 1e6)),
+        ),
+        family(
+            "durable_lag",
+            Kind::Histogram,
+            BYTES,
+            "Bytes of log behind it that the server had whenever something became durable at the {}",
+            |_, member| Some(histogram(&member.lag_bytes, 1.0)),
+        ),
+        family("failing", Gauge, None, "1 while the {} fails and is tried again", |_, member| {
+            Some(flag(member.failures.current().is_some()))
+        }),
+        failures,
+    ]
+}
+
+/// `per_unit`: how many of what was observed make a base unit.
+fn histogram(histogram: &Histogram, per_unit: f64) -> Value {
+    let scaled = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 / per_unit);
+    let buckets = histogram.buckets().map(|(bound, count)| (scaled(bound), count)).collect();
+    Value::Histogram { sum: histogram.sum() as f64 / per_unit, buckets }
+}
+
+/// As Prometheus' own clients name them.
+fn process_families() -> Vec<Family> {
+    use Kind::{Counter, Gauge};
+    vec![
+        plain("process_cpu", Counter, SECONDS, "User and system time", |view| {
+            view.figures.cpu_seconds.map(Value::Number)
+        }),
+        plain("process_resident_memory", Gauge, BYTES, "Resident memory", |view| {
+            view.figures.resident_bytes.map(Value::Number)
+        }),
+        plain("process_virtual_memory", Gauge, BYTES, "Virtual memory", |view| {
+            view.figures.virtual_bytes.map(Value::Number)
+        }),
+        plain("process_open_fds", Gauge, None, "Open file descriptors", |view| {
+            view.figures.open_fds.map(Value::Number)
+        }),
+        plain("process_max_fds", Gauge, None, "How many there may be", |view| view.figures.max_fds.map(Value::Number)),
+        plain("process_start_time", Gauge, SECONDS, "When the process was started, since 1970-01-01 UTC", |view| {
+            view.figures.start_unix_s.map(Value::Number)
+        }),
+    ]
+}

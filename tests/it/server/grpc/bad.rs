@@ -1,0 +1,288 @@
+//! Clients that are broken, greedy, mute or many: each hears what is wrong, and the others notice nothing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use walbrook::proto::v1::change_stream_client::ChangeStreamClient;
+use walbrook::proto::v1::{self, Start, subscribe_request, subscribe_response};
+
+use super::{Db, Sidecar, on_each};
+use crate::source::{Program, eventually};
+
+const T: &str = "create table t (id int primary key, v text)";
+
+fn request(request: subscribe_request::Request) -> v1::SubscribeRequest {
+    v1::SubscribeRequest { request: Some(request) }
+}
+
+/// A call with what is said in it first.
+async fn call(
+    channel: Channel,
+    first: v1::SubscribeRequest,
+) -> Result<(mpsc::Sender<v1::SubscribeRequest>, Streaming<v1::SubscribeResponse>), Status> {
+    let (says, mut said) = mpsc::channel(8);
+    says.try_send(first).expect("room");
+    let requests = futures_util::stream::poll_fn(move |cx| said.poll_recv(cx));
+    let answers = ChangeStreamClient::new(channel).subscribe(requests).await?;
+    Ok((says, answers.into_inner()))
+}
+
+/// The status that ends a call.
+async fn ended(answers: &mut Streaming<v1::SubscribeResponse>) -> Status {
+    loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Status::ok(""),
+            Err(status) => return status,
+        }
+    }
+}
+
+/// The most memory the sidecar has had.
+fn high_water_kib(sidecar: &Sidecar) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.program.id())).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// Somebody who reads as one should, to the end of the test.
+fn witness(sidecar: &Sidecar) -> Program {
+    let reader = sidecar.subscribe(&["--consumer", "witness", "--from", "latest"]);
+    reader.wait_for_log("subscribed");
+    reader
+}
+
+/// So many rows of so many bytes each, as transactions of ten.
+fn write(db: &Db, first: u32, rows: u32, bytes: u32) {
+    for start in (first..first + rows).step_by(10) {
+        let values: Vec<String> = (start..start + 10).map(|id| format!("({id}, repeat('x', {bytes}))")).collect();
+        db.sql(&format!("insert into t values {}", values.join(", ")));
+    }
+}
+
+#[test]
+fn garbage_is_answered_or_hung_up_on() {
+    on_each("garbage", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &[]);
+        let witness = witness(&sidecar);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let noise: Vec<u8> = (0..20_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let greeted = |rest: &[u8]| [&preface[..], &settings, rest].concat();
+        let mut headers = vec![0, 255, 255, 1, 4, 0, 0, 0, 1];
+        headers.extend(std::iter::repeat_n(0x40, 65_535));
+        for garbage in [
+            noise.clone(),
+            [&preface[..], &noise].concat(),
+            greeted(&noise),
+            // A frame of 16 MiB; headers without an end; a call that is none; HTTP/1.1 that is none of gRPC-Web's.
+            greeted(&[255, 255, 255, 0, 0, 0, 0, 0, 1]),
+            greeted(&headers),
+            b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+            [&b"POST / HTTP/1.1\r\n"[..], &b"x: y\r\n".repeat(20_000)].concat(),
+        ] {
+            let mut socket = TcpStream::connect(sidecar.address()).expect("a connection");
+            socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+            // It may be hung up on meanwhile.
+            let _ = socket.write_all(&garbage);
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+            let mut answer = Vec::new();
+            match socket.read_to_end(&mut answer) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+            }
+        }
+        write(db, 0, 10, 10);
+        assert_eq!(witness.wait_for(10).len(), 10);
+        witness.stop().ok();
+        let ended = sidecar.program.stop();
+        assert!(!ended.log.contains("panicked"), "{}", ended.log);
+        ended.ok();
+    });
+}
+
+#[test]
+fn a_wrong_request_is_told_what_is_wrong() {
+    on_each("wrong", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &[]);
+        let witness = witness(&sidecar);
+        let (runtime, channel) = sidecar.connect();
+        runtime.block_on(async {
+            let open = |open: v1::Open| request(subscribe_request::Request::Open(open));
+            let large = v1::Filter { tables: vec!["x".repeat(100_000)], ..v1::Filter::default() };
+            let stored = v1::Open { start: Start::Stored.into(), ..v1::Open::default() };
+            let token = Bytes::from_static(b"\x01nonsense");
+            let nonsense = Some(v1::Position { token, text: String::new() });
+            for (first, code, part) in [
+                (open(v1::Open { filter: Some(large), ..v1::Open::default() }), Code::InvalidArgument, "large"),
+                (open(stored), Code::InvalidArgument, "START_STORED"),
+                (
+                    open(v1::Open { consumer: "a/b".to_owned(), ..v1::Open::default() }),
+                    Code::InvalidArgument,
+                    "letters",
+                ),
+                (open(v1::Open { consumer: "nobody".to_owned(), ..v1::Open::default() }), Code::NotFound, "otherwise"),
+                (
+                    open(v1::Open { max_message_bytes: 7, ..v1::Open::default() }),
+                    Code::InvalidArgument,
+                    "max_message_bytes",
+                ),
+                (
+                    open(v1::Open { format: v1::Format::DebeziumJson.into(), ..v1::Open::default() }),
+                    Code::Unimplemented,
+                    "FORMAT",
+                ),
+                (
+                    open(v1::Open { start: Start::Position.into(), position: nonsense, ..v1::Open::default() }),
+                    Code::InvalidArgument,
+                    "token",
+                ),
+                (request(subscribe_request::Request::Ack(v1::Ack { number: 1 })), Code::InvalidArgument, "Open"),
+                (v1::SubscribeRequest::default(), Code::InvalidArgument, "Open"),
+            ] {
+                let (_says, mut answers) = call(channel.clone(), first).await.expect("a call");
+                let status = ended(&mut answers).await;
+                assert!(status.code() == code && status.message().contains(part), "{part}: {status:?}");
+            }
+            let (says, mut answers) = call(channel.clone(), open(v1::Open::default())).await.expect("a call");
+            says.send(request(subscribe_request::Request::Ack(v1::Ack { number: 1_000_000 }))).await.expect("room");
+            assert_eq!(ended(&mut answers).await.code(), Code::InvalidArgument);
+        });
+        write(db, 0, 10, 10);
+        assert_eq!(witness.wait_for(10).len(), 10);
+    });
+}
+
+#[test]
+fn who_asks_for_a_million_batches_and_acknowledges_none_gets_as_many_as_are_allowed() {
+    on_each("million", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &["max_unacked_batches: 3"]);
+        let witness = witness(&sidecar);
+        let (runtime, channel) = sidecar.connect();
+        runtime.block_on(async {
+            let credit = Some(v1::Credit { bytes: u64::MAX, batches: u32::MAX });
+            let open =
+                v1::Open { consumer: "greedy".to_owned(), start: Start::Latest.into(), credit, ..v1::Open::default() };
+            let (says, mut answers) =
+                call(channel, request(subscribe_request::Request::Open(open))).await.expect("a call");
+            let opened = answers.message().await.expect("an answer").expect("an answer");
+            assert!(matches!(opened.response, Some(subscribe_response::Response::Opened(_))), "{opened:?}");
+            let (mut batches, mut changes, mut acked) = (0, 0, 0);
+            let mut number = 0;
+            for round in 0..20 {
+                write(db, round * 10, 10, 10);
+                while witness.wait_for(round as usize * 10 + 10).len() < round as usize * 10 + 10 {}
+                // What is sent is there soon; what is not sent never comes.
+                while let Ok(answer) = tokio::time::timeout(Duration::from_millis(300), answers.message()).await {
+                    if let Some(subscribe_response::Response::Batch(batch)) =
+                        answer.expect("an answer").and_then(|answer| answer.response)
+                    {
+                        (batches, changes, number) = (batches + 1, changes + batch.changes, batch.number);
+                    }
+                    assert!(batches - acked <= 3, "{batches} of which {acked} are acknowledged");
+                    if batches - acked == 3 {
+                        break;
+                    }
+                }
+                if round >= 5 && number > acked {
+                    says.send(request(subscribe_request::Request::Ack(v1::Ack { number }))).await.expect("room");
+                    acked = number;
+                }
+            }
+            while changes < 200 {
+                let answer = tokio::time::timeout(Duration::from_secs(60), answers.message()).await.expect("in time");
+                if let Some(subscribe_response::Response::Batch(batch)) =
+                    answer.expect("an answer").expect("no end").response
+                {
+                    changes += batch.changes;
+                    says.send(request(subscribe_request::Request::Ack(v1::Ack { number: batch.number })))
+                        .await
+                        .expect("room");
+                }
+            }
+            assert_eq!(changes, 200, "and nothing twice");
+        });
+    });
+}
+
+#[test]
+fn who_reads_nothing_holds_up_nobody_and_costs_little() {
+    on_each("mute", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &["buffer: 1MiB"]);
+        let witness = witness(&sidecar);
+        let (runtime, channel) = sidecar.connect();
+        let mute = runtime.block_on(async {
+            let mut calls = Vec::new();
+            for (index, start) in
+                [Start::Latest, Start::Snapshot, Start::Latest, Start::Earliest].into_iter().enumerate()
+            {
+                let consumer = if index % 2 == 0 { String::new() } else { format!("mute{index}") };
+                let open = v1::Open { consumer, start: start.into(), ..v1::Open::default() };
+                let (says, mut answers) =
+                    call(channel.clone(), request(subscribe_request::Request::Open(open))).await.expect("a call");
+                answers.message().await.expect("an answer");
+                calls.push((says, answers));
+            }
+            calls
+        });
+        // 40 MB, while the runtime of the mute clients does not run.
+        write(db, 0, 2000, 20_000);
+        assert_eq!(witness.wait_for(2000).len(), 2000);
+        let high = high_water_kib(&sidecar);
+        // 64 MiB by default, and a debug build takes about 20 MiB more than a release build.
+        assert!(high < 100 << 10, "{high} KiB");
+        // The one that reads again hears all of it, or why not.
+        drop(mute);
+        witness.stop().ok();
+        sidecar.program.stop().ok();
+    });
+}
+
+#[test]
+fn a_thousand_connections_are_too_many_and_do_no_harm() {
+    on_each("many", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &["max_connections: 50"]);
+        let witness = witness(&sidecar);
+        let sockets: Vec<TcpStream> = (0..open_files().min(1000))
+            .map_while(|_| {
+                let mut socket = TcpStream::connect(sidecar.address()).ok()?;
+                let _ = socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+                Some(socket)
+            })
+            .collect();
+        assert!(sockets.len() > 100, "{}", sockets.len());
+        write(db, 0, 100, 100);
+        assert_eq!(witness.wait_for(100).len(), 100);
+        let late = || {
+            let mut command = crate::support::walbrook();
+            command.args(["subscribe", &sidecar.address(), "--until", "current"]);
+            Program::start(command).end()
+        };
+        let refused = late();
+        assert_eq!(refused.code(), Some(1), "{}", refused.log);
+        let high = high_water_kib(&sidecar);
+        assert!(high < 100 << 10, "{high} KiB");
+        drop(sockets);
+        eventually("there is room again", || late().code() == Some(0));
+        witness.stop().ok();
+        assert!(sidecar.program.log().contains("max_connections"), "{}", sidecar.program.log());
+    });
+}
+
+/// As many as this process may open, and some for itself.
+fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("the limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("the limit");
+    let most: usize = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(1024);
+    most.saturating_sub(300)
+}

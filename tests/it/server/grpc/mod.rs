@@ -1,0 +1,149 @@
+//! The gRPC server of a real process on real databases, through `walbrook subscribe`, generated clients and generic ones.
+
+mod access;
+mod admin;
+mod bad;
+mod reflection;
+mod stream;
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::source::Program;
+use crate::support::{self, mysql, walbrook};
+
+/// A database of one test's own.
+struct Db {
+    url: String,
+    /// What its tables' names begin with.
+    schema: String,
+    /// Where it is wanted of a stream, the tables of this test alone.
+    tables: String,
+    /// A name on the server of this test alone.
+    name: String,
+    sql: Box<dyn Fn(&str)>,
+}
+
+impl Db {
+    fn sql(&self, sql: &str) {
+        (self.sql)(sql);
+    }
+}
+
+/// Runs a test on each kind of database that can be had here.
+fn on_each(prefix: &str, test: impl Fn(&Db)) {
+    if let Some(server) = support::Server::get(support::Version::V17) {
+        let database = server.database(prefix);
+        let (url, name) = (database.url(), database.name().to_owned());
+        let database = std::rc::Rc::new(database);
+        let kept = database.clone();
+        // The database outlives the sidecars of the test, or it could not drop their slots.
+        test(&Db {
+            url,
+            schema: "public".to_owned(),
+            tables: "public.*".to_owned(),
+            name,
+            sql: Box::new(move |sql| drop(kept.psql(sql))),
+        });
+        drop(database);
+    }
+    for version in [mysql::Version::MySql97, mysql::Version::MariaDb118] {
+        let Some(server) = mysql::Server::get(version) else { continue };
+        let database = server.database(prefix);
+        let (url, name) = (database.url(), database.name().to_owned());
+        test(&Db {
+            url,
+            schema: name.clone(),
+            tables: format!("{name}.*"),
+            name,
+            sql: Box::new(move |sql| drop(database.sql(sql))),
+        });
+    }
+}
+
+/// A running `walbrook run` with a gRPC server and no sinks.
+struct Sidecar {
+    program: Program,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Sidecar {
+    /// `grpc`: keys of that part, each a line of YAML.
+    fn start(db: &Db, grpc: &[&str]) -> Sidecar {
+        Self::start_at(db, grpc, 0, tempfile::tempdir().expect("a folder"))
+    }
+
+    fn start_at(db: &Db, grpc: &[&str], port: u16, dir: TempDir) -> Sidecar {
+        let slot = if db.url.starts_with("postgres") { format!("  slot: {}\n", db.name) } else { String::new() };
+        let keys: String = grpc.iter().map(|key| format!("  {key}\n")).collect();
+        let yaml = format!(
+            "source:\n  url: {:?}\n  tables: ['{}']\n{slot}state_dir: {:?}\ngrpc:\n  listen: 127.0.0.1:{port}\n{keys}",
+            db.url,
+            db.tables,
+            dir.path().join("state"),
+        );
+        let file = dir.path().join("walbrook.yaml");
+        std::fs::write(&file, yaml).expect("a file");
+        let mut command = walbrook();
+        command.arg("run").arg("--config").arg(file);
+        let program = Program::start(command);
+        program.wait_for_log("listening for gRPC");
+        let log = program.log();
+        let port = log.lines().find_map(|line| line.split_once("address=127.0.0.1:")?.1.trim().parse().ok());
+        let port = port.unwrap_or_else(|| panic!("no port: {log}"));
+        Sidecar { program, port, dir }
+    }
+
+    /// As in a crash; what is stored stays, and so does the port.
+    fn killed(self) -> (u16, TempDir) {
+        let Sidecar { program, port, dir } = self;
+        program.signal("KILL");
+        let _ = program.end();
+        (port, dir)
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn subscribe(&self, arguments: &[&str]) -> Program {
+        subscribe(&self.address(), arguments)
+    }
+
+    /// A client without TLS, and the runtime it lives in.
+    fn connect(&self) -> (tokio::runtime::Runtime, Channel) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let endpoint =
+            tonic::transport::Endpoint::from_shared(format!("http://{}", self.address())).expect("an address");
+        let channel = runtime.block_on(endpoint.connect()).expect("a connection");
+        (runtime, channel)
+    }
+}
+
+/// Waits until the sidecar is there, and streams.
+fn subscribe(address: &str, arguments: &[&str]) -> Program {
+    let mut command = walbrook();
+    command.args(["subscribe", "--wait", address]).args(arguments);
+    Program::start(command)
+}
+
+/// Certificates of this test alone, by openssl: `ca.crt`, `server.crt` and `.key` for 127.0.0.1, `client.crt` and `.key`,
+/// `stranger.crt`, which signed nothing.
+fn certificates(dir: &Path) -> PathBuf {
+    let script = "
+        request() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$1 -keyout $1.key \"${@:2}\"; }
+        sign() { openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out $1.crt -extfile $1.ext; }
+        request ca -x509 -days 3650 -out ca.crt
+        request stranger -x509 -days 3650 -out stranger.crt
+        echo subjectAltName=IP:127.0.0.1 > server.ext
+        echo extendedKeyUsage=clientAuth > client.ext
+        for name in server client; do request $name -out $name.csr; sign $name; done
+        chmod 600 *.key";
+    let mut bash = std::process::Command::new("bash");
+    let made = bash.args(["-ec", script]).current_dir(dir).output().expect("bash runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    dir.to_owned()
+}
