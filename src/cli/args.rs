@@ -78,6 +78,9 @@ pub enum Command {
     /// Tables, columns, types, keys, row estimates and sizes, as JSON
     #[command(after_long_help = DISCOVER_HELP)]
     Discover(DiscoverArgs),
+    /// Asks a running `walbrook run` how it is: exit code 0 well, 1 not, with the reason on stdout
+    #[command(after_long_help = "Exit codes and signals: walbrook --help")]
+    Health(HealthArgs),
     /// The JSON Schema of the configuration file
     #[command(after_long_help = SPEC_HELP)]
     Spec,
@@ -120,6 +123,9 @@ inside values, $$ is a dollar sign. An unknown key is an error.
 Every key can come from the environment, which wins over the file: WALBROOK_ and the key in
 capitals, levels joined by two underscores, lists with commas: WALBROOK_SOURCE__URL,
 WALBROOK_SOURCE__TABLES, WALBROOK_MEMORY, WALBROOK_SINKS__0__TYPE.
+
+Metrics and health are served meanwhile: http://127.0.0.1:9909/metrics, /livez, /readyz,
+unless the key http says otherwise.
 
 Without a file the short forms count too: SOURCE_<KEY>, SINK_<KEY> (of one sink), STATE_DIR.
 
@@ -287,6 +293,21 @@ pub struct TailArgs {
     /// How long a stop may take to deliver and store what was read [default: 8s]
     #[arg(long, value_name = "DURATION", help_heading = "Limits")]
     pub drain_timeout: Option<Span>,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Where it listens (http.listen): HOST:PORT, or :PORT on this machine
+    #[arg(
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9909",
+        env = "WALBROOK_HTTP__LISTEN",
+        hide_env_values = true
+    )]
+    pub address: String,
+    /// Asks whether it streams (/readyz) and not only whether it lives (/livez)
+    #[arg(long)]
+    pub ready: bool,
 }
 
 #[derive(Debug, Args)]

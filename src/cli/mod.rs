@@ -8,6 +8,7 @@
 mod args;
 mod build;
 mod check;
+mod health;
 mod logging;
 mod offsets;
 mod plan;
@@ -57,6 +58,7 @@ async fn work(work: Work) -> Result<u8> {
         Work::Check { config, json } => check::check(&config, json).await,
         Work::Discover(config) => check::discover(&config).await.map(|()| 0),
         Work::Subscribe(subscription) => subscribe::run(*subscription).await.map(|()| 0),
+        Work::Health(health) => health::run(health).await,
         Work::Spec => report::answer_json(&config::spec()).map(|()| 0),
         Work::Offsets(offsets) => offsets::run(*offsets).await,
     }

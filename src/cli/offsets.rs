@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::plan::{Offsets, OffsetsAction, ServerOf, listed};
 use super::{build, report};
 use crate::error::{Class, Error, Result};
-use crate::offset::{Checkpoint, OffsetStore, RocksStore};
+use crate::offset::{Checkpoint, Consumer, OffsetStore, RocksStore, Standing};
 use crate::record::{Position, SinkOffset};
 use crate::source::Verdict;
 
@@ -86,10 +86,11 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
     Ok((answer, interrupted))
 }
 
-/// The earliest position of the store, with that of an unfinished snapshot.
+/// The earliest position of the store: of sinks, of what is held for consumers, of an unfinished snapshot.
 pub(super) fn needed(checkpoint: &Checkpoint, interrupted: Option<Position>) -> Option<Position> {
     let positions = checkpoint.sinks.values().filter_map(|offset| offset.position.clone());
-    positions.chain(interrupted).reduce(Position::earlier)
+    let held = checkpoint.consumers.values().filter_map(Consumer::hold);
+    positions.chain(held).chain(checkpoint.base.clone()).chain(interrupted).reduce(Position::earlier)
 }
 
 /// A sink's own mark as text where it is one, else its size.
@@ -98,6 +99,15 @@ fn token(offset: &SinkOffset) -> Option<String> {
     match std::str::from_utf8(token) {
         Ok(text) if !text.chars().any(char::is_control) => Some(text.to_owned()),
         _ => Some(format!("{} bytes", token.len())),
+    }
+}
+
+fn standing(consumer: &Consumer) -> &'static str {
+    match consumer.standing {
+        Standing::Live => "live",
+        Standing::Parked => "parked",
+        Standing::Paused => "paused",
+        Standing::Detached(_) => "detached",
     }
 }
 
@@ -118,6 +128,19 @@ fn as_value(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
     };
     let sinks: serde_json::Map<String, Value> =
         checkpoint.sinks.iter().map(|(name, offset)| (name.clone(), sink(offset))).collect();
+    let consumer = |consumer: &Consumer| {
+        let detached = match &consumer.standing {
+            Standing::Detached(why) => Some(why),
+            _ => None,
+        };
+        json!({
+            "position": consumer.position.as_ref().map(ToString::to_string),
+            "holds": consumer.hold().as_ref().map(ToString::to_string),
+            "state": standing(consumer), "detached": detached, "epoch": consumer.epoch,
+        })
+    };
+    let consumers: serde_json::Map<String, Value> =
+        checkpoint.consumers.iter().map(|(name, known)| (name.clone(), consumer(known))).collect();
     let retention = match answer {
         Answer::NotAsked => Value::Null,
         Answer::Cold => json!({ "verdict": "cold" }),
@@ -133,7 +156,9 @@ fn as_value(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
     json!({
         "state_dir": dir.display().to_string(),
         "lineage": lineage,
+        "stream": checkpoint.base.as_ref().map(ToString::to_string),
         "sinks": sinks,
+        "consumers": consumers,
         "snapshot": { "interrupted_at": interrupted.map(ToString::to_string) },
         "state": { "entries": checkpoint.state.len(), "bytes": state_bytes(checkpoint) },
         "retention": retention,
@@ -148,6 +173,18 @@ fn as_table(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
         let position = offset.position.as_ref().map_or("its snapshot is not complete".to_owned(), ToString::to_string);
         let token = token(offset).map(|token| format!("  ({token})")).unwrap_or_default();
         lines.push((format!("sink {name}"), position + &token));
+    }
+    if let Some(base) = &checkpoint.base {
+        lines.push(("stream".to_owned(), base.to_string()));
+    }
+    for (name, consumer) in &checkpoint.consumers {
+        let position =
+            consumer.position.as_ref().map_or("its snapshot is not complete".to_owned(), ToString::to_string);
+        let why = match &consumer.standing {
+            Standing::Detached(why) => format!(": {why}"),
+            _ => String::new(),
+        };
+        lines.push((format!("consumer {name}"), format!("{position}  ({}{why})", standing(consumer))));
     }
     if let Some(position) = interrupted {
         lines.push(("snapshot".to_owned(), format!("interrupted; its finished chunks stand at {position}")));
@@ -196,9 +233,10 @@ fn reset(dir: &Path) -> Result<()> {
         format!("\nForgotten: {lineage}.{slot}")
     });
     report::answer(&format!(
-        "{} is empty: {} sinks and {} entries of state are forgotten; the next start is a cold one.{}\n",
+        "{} is empty: {} sinks, {} consumers and {} entries of state are forgotten; the next start is a cold one.{}\n",
         dir.display(),
         checkpoint.sinks.len(),
+        checkpoint.consumers.len(),
         checkpoint.state.len(),
         stream.unwrap_or_default()
     ))
@@ -235,7 +273,19 @@ mod tests {
             ]
             .into(),
             state: [(b"k".to_vec(), b"value".to_vec())].into(),
-            ..Checkpoint::default()
+            base: Some(at(18)),
+            consumers: [
+                ("bill".to_owned(), Consumer { epoch: 2, position: Some(at(17)), ..Consumer::default() }),
+                (
+                    "late".to_owned(),
+                    Consumer {
+                        position: Some(at(1)),
+                        standing: Standing::Detached("24 h behind".into()),
+                        ..Consumer::default()
+                    },
+                ),
+            ]
+            .into(),
         }
     }
 
@@ -245,16 +295,22 @@ mod tests {
         let answer = Answer::Told { needed: at(16), verdict: Verdict::Lost(gap) };
         let table = as_table(Path::new("/state"), &checkpoint(), &answer, None);
         let expected = "\
-store       /state
-lineage     postgres system 7, timeline 1, database \"shop\", stream \"walbrook\"
-sink audit  0/10  (changes.ndjson 10)
-sink eyes   its snapshot is not complete  (2 bytes)
-state       1 entries, 6 bytes
-retention   lost: slot dropped; missing from 0/10 to 0/20 (16 bytes)
+store          /state
+lineage        postgres system 7, timeline 1, database \"shop\", stream \"walbrook\"
+sink audit     0/10  (changes.ndjson 10)
+sink eyes      its snapshot is not complete  (2 bytes)
+stream         0/12
+consumer bill  0/11  (parked)
+consumer late  0/1  (detached: 24 h behind)
+state          1 entries, 6 bytes
+retention      lost: slot dropped; missing from 0/10 to 0/20 (16 bytes)
 ";
         assert_eq!(table, expected);
+        assert_eq!(needed(&checkpoint(), None), Some(at(16)), "nothing is held for one that is detached");
         let value = as_value(Path::new("/state"), &checkpoint(), &answer, Some(&at(8)));
         assert_eq!(value["sinks"]["audit"], json!({ "position": "0/10", "token": "changes.ndjson 10" }));
+        let bill = json!({ "position": "0/11", "holds": "0/11", "state": "parked", "detached": null, "epoch": 2 });
+        assert_eq!(value["consumers"]["bill"], bill);
         assert_eq!(value["retention"]["verdict"], "lost");
         assert_eq!(value["snapshot"]["interrupted_at"], "0/8");
     }

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{
-    CheckArgs, Cli, Command, ConfigArgs, DiscoverArgs, Format, OffsetsCommand, Operation, Output, Selection, StoreArgs,
-    SubscribeArgs, TailArgs, TargetArgs, Until,
+    CheckArgs, Cli, Command, ConfigArgs, DiscoverArgs, Format, HealthArgs, OffsetsCommand, Operation, Output,
+    Selection, StoreArgs, SubscribeArgs, TailArgs, TargetArgs, Until,
 };
+use super::health::Health;
 use super::logging;
 use super::subscribe::{self, Address, Subscription};
 use crate::config::{
@@ -34,6 +35,7 @@ pub enum Work {
     Stream(Box<Stream>),
     Check { config: Box<Config>, json: bool },
     Discover(Box<Config>),
+    Health(Health),
     Spec,
     Offsets(Box<Offsets>),
     Subscribe(Box<Subscription>),
@@ -79,6 +81,7 @@ impl Plan {
         let mut configured = None;
         let work = match cli.command {
             Command::Spec => Work::Spec,
+            Command::Health(HealthArgs { address, ready }) => Work::Health(health(&address, ready)),
             Command::Tail(args) => Work::Stream(Box::new(tail(*args, cli.log.quiet)?)),
             Command::Run(args) => {
                 let config = load(&args, variables)?;
@@ -99,6 +102,17 @@ impl Plan {
         };
         Ok(Plan { log: logging::choose(&cli.log, configured.as_ref()), work })
     }
+}
+
+/// One that listens everywhere is asked on this machine.
+fn health(listen: &str, ready: bool) -> Health {
+    let (host, port) = listen.rsplit_once(':').unwrap_or((listen, ""));
+    let host = match host {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    Health { address: format!("{host}:{port}"), ready }
 }
 
 fn tail(args: TailArgs, quiet: u8) -> Result<Stream> {

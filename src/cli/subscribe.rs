@@ -267,8 +267,8 @@ impl<'s> Tail<'s> {
             ..v1::Open::default()
         };
         let begin = start(from.as_ref());
-        let first = self.lines == 0 && self.resume.is_none();
-        if !consumer.is_empty() && !(*anew && first) {
+        let replaces = *anew && self.lines == 0 && self.resume.is_none();
+        if !consumer.is_empty() && !replaces {
             (open.start, open.otherwise) = (Start::Stored.into(), begin.into());
         } else if let Some(resume) = &self.resume {
             (open.start, open.position) = (Start::Position.into(), Some(resume.clone()));
@@ -334,9 +334,8 @@ impl<'s> Tail<'s> {
         // What is not written is not acknowledged: it comes again.
         if whole {
             let ack = request(subscribe_request::Request::Ack(v1::Ack { number: batch.number }));
-            if requests.send(ack).await.is_err() {
-                return Err(Error::transient("the sidecar does not listen any more"));
-            }
+            // Where nobody listens any more the call is over, and what is read next says why.
+            let _ = requests.send(ack).await;
         }
         if self.subscription.limit == Some(self.lines) {
             return Ok(Step::Finished);

@@ -45,6 +45,12 @@ fn the_examples_of_the_readme_are_valid() {
         configurations += 1;
     }
     assert!(configurations > 0, "the README shows no configuration");
+    let grpc =
+        readme.split("```yaml\n").find(|block| block.starts_with("grpc:")).expect("the README shows a gRPC server");
+    let yaml = format!("source: {{ url: postgres://h/d }}\n{}", grpc.split("```").next().unwrap_or_default());
+    let tokens = [("READ_TOKEN", "0123456789abcdef"), ("ADMIN_TOKEN", "fedcba9876543210")];
+    let config = file(&yaml, &tokens).unwrap_or_else(|error| panic!("{error:?}\n{yaml}"));
+    assert_eq!(config.grpc.expect("a gRPC server").tokens[1].role, Role::Admin);
 }
 
 const URL: (&str, &str) = ("DATABASE_URL", "postgres://app:s3cret@db/shop");

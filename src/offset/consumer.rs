@@ -166,7 +166,13 @@ impl Consumer {
                 Consumer { standing: standing.clone(), ..known }
             }
             ConsumerChange::Lag(lag) => Consumer { lag: *lag, ..existing()? },
-            ConsumerChange::Bind(_) => existing()?,
+            ConsumerChange::Bind(_) => {
+                let known = existing()?;
+                if known.standing == Standing::Live {
+                    return Err(Error::bug(format!("consumer {name:?} is live: its lineage is the main stream's")));
+                }
+                known
+            }
             ConsumerChange::Drop => {
                 existing()?;
                 return Ok(None);

@@ -104,3 +104,6 @@ pub trait OffsetStore: Send {
     /// Forgets everything: lineage, positions and state.
     fn reset(&mut self) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

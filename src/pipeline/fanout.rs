@@ -210,6 +210,12 @@ impl Fanout {
 
     /// A consumer goes; returns when what it leaves behind is stored. False: nothing is stored any more.
     pub async fn leave(&self, id: MemberId) -> bool {
+        let take = self.goes(id);
+        self.taken(take).await
+    }
+
+    /// As [`Self::leave`], without waiting: says which take stores it.
+    pub fn goes(&self, id: MemberId) -> u64 {
         let take = {
             let mut inner = self.inner();
             inner.members.retain(|member| {
@@ -222,7 +228,7 @@ impl Fanout {
             inner.takes + 1
         };
         self.acked.notify_one();
-        self.taken(take).await
+        take
     }
 
     /// Returns when a take has been stored that includes everything up to now. False: nothing is stored any more.

@@ -16,7 +16,7 @@ mod run;
 mod warm_start;
 mod worker;
 
-pub use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 pub use hub::{Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Refused, State};
 pub use run::{Options, Outcome, Pipeline, SinkSpec, Until};
 pub use warm_start::{LostPolicy, SnapshotMode, StartAt};

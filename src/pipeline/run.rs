@@ -297,7 +297,8 @@ impl Pipeline {
             // The reader of a lane ends with its queue, or when it holds everything.
             if let Some(remote) = self.remote.as_ref().filter(|_| committed.is_none()) {
                 let left = || remote.queue.is_ended() == Some(QueueEnd::Dropped);
-                while !left() && !(running.fanout.is_remote_done() && running.fanout.is_drained()) {
+                let holds_all = || running.fanout.is_remote_done() && running.fanout.is_drained();
+                while !left() && !holds_all() {
                     tokio::time::sleep(BARRIER_POLL).await;
                 }
             }

@@ -13,6 +13,7 @@ mod retention;
 mod socket;
 pub mod tables;
 pub mod tls;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

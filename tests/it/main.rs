@@ -10,6 +10,7 @@ mod cli;
 mod connection;
 mod crash;
 mod decoders;
+mod deploy;
 mod exactness;
 mod floors;
 mod lifecycle;

@@ -2,6 +2,7 @@
 
 mod hub;
 mod script;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use script::{Event, Fault, Journal, Key, Log, Script, ScriptedSource, SharedStore, at};
+use script::{Event, Fault, Journal, Key, Log, Script, ScriptedSource, at};
+use store::SharedStore;
 use walbrook::error::{Class, Error, Result};
 use walbrook::flow::Progress;
 use walbrook::pipeline::{LostPolicy, Options, Outcome, Pipeline, SinkSpec, SnapshotMode, StartAt, Until};

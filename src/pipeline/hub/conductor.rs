@@ -36,19 +36,33 @@ const LANE_IDLE: Duration = Duration::from_secs(10);
 /// After a handover that failed: the main stream is faster than the lane right now.
 const HANDOVER_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// Where it is stored, or for an ephemeral one where its feed begins; without a position with a snapshot.
-    Stored,
-    /// At the next boundary of the live stream.
-    Latest,
+/// A member of the main stream, or on the way to be one.
+pub struct Membership {
+    pub main: Arc<Main>,
+    pub id: MemberId,
+    pub queue: Arc<Queue>,
 }
 
-/// A member of the main stream, or on the way to be one.
-struct Membership {
-    main: Arc<Main>,
-    id: MemberId,
-    queue: Arc<Queue>,
+impl Membership {
+    /// A queue for a client, and its place behind what the main stream has delivered. None when that has ended.
+    pub fn new(registry: &Registry, main: &Arc<Main>, durable: Option<&str>, feed: &Feed) -> Option<Membership> {
+        let queue = queue(registry, main, feed);
+        let id = main.fanout.join(durable, &queue)?;
+        Some(Membership { main: main.clone(), id, queue })
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.queue.end(QueueEnd::Dropped);
+        self.main.fanout.goes(self.id);
+    }
+}
+
+fn queue(registry: &Registry, main: &Main, feed: &Feed) -> Arc<Queue> {
+    // A quarter of the budget: the queues all end at the live edge, so what all of them hold is what the longest does.
+    let limit_bytes = registry.options.buffer_bytes.min(main.budget_bytes / 4);
+    Queue::new(limit_bytes, feed.news.clone(), main.fanout.appetite())
 }
 
 pub struct Conductor {
@@ -57,7 +71,6 @@ pub struct Conductor {
     name: String,
     /// 0 for an ephemeral one.
     epoch: u64,
-    begin: Begin,
     state: watch::Sender<State>,
     /// Of an ephemeral one that has no position: the store of its snapshot.
     own: Option<Store>,
@@ -72,21 +85,10 @@ impl Conductor {
         feed: Arc<Feed>,
         name: String,
         epoch: u64,
-        begin: Begin,
+        member: Option<Membership>,
         state: watch::Sender<State>,
     ) -> Self {
-        Conductor {
-            registry,
-            feed,
-            name,
-            epoch,
-            begin,
-            state,
-            own: None,
-            lane: None,
-            member: None,
-            backoff: Backoff::default(),
-        }
+        Conductor { registry, feed, name, epoch, state, own: None, lane: None, member, backoff: Backoff::default() }
     }
 
     /// Until the client or the stream is gone. `_done` is dropped when everything is cleared away.
@@ -147,9 +149,9 @@ impl Conductor {
             if let Some(name) = self.durable() {
                 self.feed.shown_as(main.progress.member(Role::Consumer, name), &main.progress);
             }
-            let stepped = match self.begin {
-                Begin::Latest => self.latest(&main).await,
-                Begin::Stored => self.catch_up(&main).await,
+            let stepped = match &self.member {
+                Some(_) => self.begin_live().await,
+                None => self.catch_up(&main).await,
             };
             if let Err(ended) = stepped {
                 return ended;
@@ -157,44 +159,27 @@ impl Conductor {
         }
     }
 
-    fn queue(&self, main: &Main) -> Arc<Queue> {
-        // A quarter of the budget: the queues all end at the live edge, so what all of them hold is what the longest does.
-        let limit_bytes = self.registry.options.buffer_bytes.min(main.budget_bytes / 4);
-        Queue::new(limit_bytes, self.feed.news.clone(), main.fanout.appetite())
-    }
-
     fn read_live(&mut self, main: &Arc<Main>, id: MemberId, queue: &Arc<Queue>, from: Position) {
         let target = Target::Live(self.durable().map(|_| (main.fanout.clone(), id)));
         self.feed.push(Stage { queue: queue.clone(), target, from: Some(from) });
     }
 
-    /// From the next boundary on, once.
-    async fn latest(&mut self, main: &Arc<Main>) -> Result<(), Ended> {
-        let queue = self.queue(main);
-        let Some(id) = main.fanout.join(self.durable(), &queue) else {
-            tokio::time::sleep(LANE_POLL).await;
+    /// It was let in with a place in the live stream.
+    async fn begin_live(&mut self) -> Result<(), Ended> {
+        let Some(Membership { main, id, queue }) = &self.member else { return Ok(()) };
+        let (main, id, queue) = (main.clone(), *id, queue.clone());
+        let Some(began) = main.fanout.began(id) else {
+            self.leave().await;
             return Ok(());
         };
-        self.member = Some(Membership { main: main.clone(), id, queue: queue.clone() });
-        let began = loop {
-            if let Some(began) = main.fanout.began(id) {
-                break began;
-            }
-            if queue.is_ended().is_some() {
-                self.leave().await;
-                return Ok(());
-            }
-            tokio::time::sleep(LANE_POLL).await;
-        };
         main.fanout.enter(id, &began);
-        self.begin = Begin::Stored;
-        self.read_live(main, id, &queue, began);
-        self.live(main, &queue).await
+        self.read_live(&main, id, &queue, began);
+        self.live(&main, &queue).await
     }
 
     async fn catch_up(&mut self, main: &Arc<Main>) -> Result<(), Ended> {
         if let Some(position) = self.position()? {
-            let queue = self.queue(main);
+            let queue = queue(&self.registry, main, &self.feed);
             if let Some(id) = main.fanout.join_at(self.durable(), &queue, &position) {
                 self.member = Some(Membership { main: main.clone(), id, queue: queue.clone() });
                 self.read_live(main, id, &queue, position);
@@ -284,7 +269,7 @@ impl Conductor {
     /// Joins the live stream beside the lane, and lets the lane run to where it joined.
     async fn hand_over(&mut self, main: &Arc<Main>) -> Result<Handover, Ended> {
         let mut idle = std::pin::pin!(idle(self.feed.clone()));
-        let queue = self.queue(main);
+        let queue = queue(&self.registry, main, &self.feed);
         let Some(id) = main.fanout.join(self.durable(), &queue) else { return Ok(Handover::TooEarly) };
         self.member = Some(Membership { main: main.clone(), id, queue: queue.clone() });
         let reached = loop {

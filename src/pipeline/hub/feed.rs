@@ -92,7 +92,7 @@ struct Unacked {
 }
 
 impl Feed {
-    pub fn new(durable: bool, max_unacked: usize, position: Option<Position>) -> Arc<Self> {
+    pub fn new(durable: bool, max_unacked: usize) -> Arc<Self> {
         Arc::new(Feed {
             inner: Mutex::new(Inner {
                 next: VecDeque::new(),
@@ -101,7 +101,7 @@ impl Feed {
                 unacked: VecDeque::new(),
                 delivered: None,
                 from: None,
-                position,
+                position: None,
             }),
             news: Arc::default(),
             reading: watch::channel(true).0,
@@ -114,6 +114,11 @@ impl Feed {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The client holds everything before it.
+    pub fn begins_at(&self, position: Option<Position>) {
+        self.inner().position = position;
     }
 
     /// What the client acknowledges is told there.
@@ -297,7 +302,12 @@ impl Inner {
         }
         // The client has nothing to say about it: it is durable with what came before it.
         match self.unacked.back_mut() {
-            Some(last) => (last.stage, last.seq) = (stage.clone(), seq),
+            Some(last) if Arc::ptr_eq(&last.stage, stage) => last.seq = seq,
+            // The stage before still waits for its own.
+            Some(Unacked { number, .. }) => {
+                let (number, stage, commits) = (*number, stage.clone(), Commits::default());
+                self.unacked.push_back(Unacked { number, stage, seq, records: 0, commits, position: None });
+            }
             None => stage.target.durable(seq),
         }
         reached.map(Event::Position)
@@ -309,5 +319,44 @@ impl Inner {
         let from = self.from.as_ref().is_none_or(|from| !from.covers(position));
         let forward = self.position.as_ref().is_none_or(|known| position.covers(known));
         behind && from && forward
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::hub::queue::Appetite;
+    use crate::record::{BatchBuilder, Mark};
+
+    /// What a lane delivered last is acknowledged to the lane, also where the live stream has brought the same meanwhile: the
+    /// lane ends when it has heard of everything.
+    #[test]
+    fn each_stage_hears_of_what_it_delivered() {
+        let stage = || {
+            let queue = Queue::new(1 << 20, Arc::default(), Arc::<Appetite>::default());
+            Arc::new(Stage { queue, target: Target::Live(None), from: None })
+        };
+        let nothing_new = |seq| Arc::new(BatchBuilder::new(Origin::Stream).build(Seq(seq), Mark::default(), None));
+        let (lane, live, feed) = (stage(), stage(), Feed::new(true, 10));
+        let mut inner = feed.inner();
+        inner.sent = 7;
+        let (commits, position) = (Commits::default(), None);
+        inner.unacked.push_back(Unacked {
+            number: 7,
+            stage: lane.clone(),
+            seq: Seq(70),
+            records: 1,
+            commits,
+            position,
+        });
+        assert!(inner.take(nothing_new(71), &lane, true).is_none());
+        assert!(inner.take(nothing_new(3), &live, true).is_none());
+        assert!(inner.take(nothing_new(4), &live, true).is_none());
+        let waiting: Vec<_> = inner.unacked.iter().map(|unacked| (unacked.number, unacked.seq)).collect();
+        assert_eq!(waiting, [(7, Seq(71)), (7, Seq(4))]);
+        assert!(Arc::ptr_eq(&inner.unacked[0].stage, &lane) && Arc::ptr_eq(&inner.unacked[1].stage, &live));
+        drop(inner);
+        assert!(feed.ack(Seq(7)));
+        assert_eq!(feed.unacked(), 0);
     }
 }

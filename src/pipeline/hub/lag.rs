@@ -34,15 +34,13 @@ impl Ring {
         Ring { samples: VecDeque::new(), read_bytes: 0, last_reading: None }
     }
 
-    /// The stream stands at `edge`, and has read its log up to a byte position of which only growth counts: it may begin
-    /// anew with another file.
+    /// The stream stands at `edge`, and has read its log up to a byte position, 0 where that is not known. Only its growth
+    /// counts: where it is lower than before, it is of another server or another set of files, and growth begins anew.
     pub fn sample(&mut self, edge: &Position, reading: u64, unix_ms: u64) {
-        self.read_bytes += match self.last_reading {
-            Some(last) if reading >= last => reading - last,
-            Some(_) => reading,
-            None => 0,
-        };
-        self.last_reading = Some(reading);
+        if reading > 0 {
+            self.read_bytes += self.last_reading.map_or(0, |last| reading.saturating_sub(last));
+            self.last_reading = Some(reading);
+        }
         if self.samples.back().is_some_and(|last| !edge.covers(&last.position)) {
             return;
         }
@@ -103,12 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn another_file_begins_at_zero() {
-        let mut ring = Ring::new();
-        for (lsn, reading) in [(1, 900), (2, 1000), (3, 50), (4, 70)] {
-            ring.sample(&at(lsn), reading, lsn);
-        }
-        assert_eq!(ring.lag(&at(1), Lag::default()).bytes, 170);
+    fn only_what_was_read_counts() {
+        let of = |readings: &[u64]| {
+            let mut ring = Ring::new();
+            for (lsn, reading) in (1..).zip(readings) {
+                ring.sample(&at(lsn), *reading, lsn);
+            }
+            ring.lag(&at(1), Lag::default()).bytes
+        };
+        assert_eq!(of(&[0, 1 << 40, (1 << 40) + 5]), 5, "where reading begins nothing was read");
+        assert_eq!(of(&[900, 1000, 0, 0, 1070]), 170, "a connection that is made again");
+        assert_eq!(of(&[900, 1000, 50, 70]), 120, "a server that is behind the one before");
     }
 
     proptest! {

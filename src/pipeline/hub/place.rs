@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::Hub;
 use super::api::{Attach, ConsumerStatus, Ended, From, HubOptions, Refused, State};
 use super::attachment::Attachment;
-use super::conductor::{Begin, Conductor};
+use super::conductor::{Conductor, Membership};
 use super::feed::Feed;
 use super::registry::{Main, Registry, Seat, Up, not_up};
 use crate::error::{Error, Result};
@@ -71,7 +71,8 @@ impl Hub {
         }
         let epoch = known.map_or(0, |known| known.epoch) + 1;
         let fresh = |place| ConsumerChange::Begin { epoch, place };
-        let mut begin = Begin::Stored;
+        let feed = self.feed(true);
+        let mut member = None;
         let change = match (&attach.from, known) {
             (From::Stored, None) => return Err(Refused::Unknown),
             (From::Stored, Some(known)) => {
@@ -91,42 +92,80 @@ impl Hub {
             }
             (From::Earliest, _) => fresh(NewPlace::At(self.earliest().await?)),
             (From::Latest, _) => {
-                begin = Begin::Latest;
-                fresh(NewPlace::At(edge(&main).await?))
+                let (joined, began) = self.join(&main, Some(name), &feed).await?;
+                member = Some(joined);
+                fresh(NewPlace::At(began))
             }
         };
         let known = registry.change(name, &change).map_err(failed)?;
         registry.forget_error(name);
         let start = known.and_then(|known| known.position);
-        Ok(self.seat(name, epoch, true, begin, start))
+        Ok(self.seat(name, epoch, feed, member, start))
     }
 
     async fn attach_ephemeral(&self, from: &From) -> Result<Attachment, Refused> {
         let main = self.up().await?;
         let name = self.registry.next_ephemeral();
-        let (begin, start) = match from {
+        let feed = self.feed(false);
+        let (member, start) = match from {
             From::Stored => {
                 let nothing = Error::config("nothing is stored of a consumer without a name");
                 return Err(failed(nothing.remedy("name the consumer, or say where it begins")));
             }
             From::At(position) => {
                 self.prove(&main, &name, position).await?;
-                (Begin::Stored, Some(position.clone()))
+                (None, Some(position.clone()))
             }
-            From::Snapshot => (Begin::Stored, None),
-            From::Earliest => (Begin::Stored, Some(self.earliest().await?)),
-            From::Latest => (Begin::Latest, Some(edge(&main).await?)),
+            From::Snapshot => (None, None),
+            From::Earliest => (None, Some(self.earliest().await?)),
+            From::Latest => {
+                let (joined, began) = self.join(&main, None, &feed).await?;
+                (Some(joined), Some(began))
+            }
         };
-        Ok(self.seat(&name, 0, false, begin, start))
+        Ok(self.seat(&name, 0, feed, member, start))
     }
 
-    fn seat(&self, name: &str, epoch: u64, durable: bool, begin: Begin, start: Option<Position>) -> Attachment {
+    fn feed(&self, durable: bool) -> Arc<Feed> {
+        Feed::new(durable, self.registry.options.max_unacked_batches.max(1))
+    }
+
+    /// A place in the live stream, and where it begins: behind that everything waits for the client.
+    async fn join(
+        &self,
+        main: &Arc<Main>,
+        durable: Option<&str>,
+        feed: &Feed,
+    ) -> Result<(Membership, Position), Refused> {
+        let joined = Membership::new(&self.registry, main, durable, feed).ok_or_else(|| failed(not_up()))?;
+        let began = tokio::time::timeout(UP_TIMEOUT, async {
+            loop {
+                if let Some(began) = main.fanout.began(joined.id) {
+                    return began;
+                }
+                tokio::time::sleep(EDGE_POLL).await;
+            }
+        });
+        let not_begun = "the stream has not begun, for its sinks' snapshot comes first; or a transaction does not end";
+        let began = began.await.map_err(|_| failed(Error::transient(not_begun)))?;
+        Ok((joined, began))
+    }
+
+    fn seat(
+        &self,
+        name: &str,
+        epoch: u64,
+        feed: Arc<Feed>,
+        member: Option<Membership>,
+        start: Option<Position>,
+    ) -> Attachment {
         let registry = self.registry.clone();
-        let feed = Feed::new(durable, registry.options.max_unacked_batches.max(1), start.clone());
+        feed.begins_at(start.clone());
         let (state, seen) = watch::channel(State::Waiting);
         let (done, cleared) = watch::channel(());
+        let durable = epoch > 0;
         registry.sit(name, Seat { feed: feed.clone(), epoch, durable, state: seen, done: cleared });
-        let conductor = Conductor::new(registry, feed.clone(), name.to_owned(), epoch, begin, state);
+        let conductor = Conductor::new(registry, feed.clone(), name.to_owned(), epoch, member, state);
         tokio::spawn(conductor.run(done));
         Attachment { feed, epoch, start }
     }
@@ -142,6 +181,7 @@ impl Hub {
         if let Some(hold) = parked.hold() {
             self.prove(main, name, &hold).await?;
         }
+        self.registry.forgive(main, name, &parked);
         self.registry.change(name, &ConsumerChange::Stand(Standing::Parked)).map(drop).map_err(failed)
     }
 
@@ -286,18 +326,4 @@ async fn leave(source: &mut dyn Source) {
         Ok(Err(error)) => tracing::debug!(?error, "leaving the source"),
         Err(_) => tracing::debug!("leaving the source took longer than {CLOSE_TIMEOUT:?}"),
     }
-}
-
-/// Where the stream stands, as soon as it has begun.
-async fn edge(main: &Main) -> Result<Position, Refused> {
-    let found = async {
-        loop {
-            if let Some(edge) = main.fanout.edge() {
-                return edge;
-            }
-            tokio::time::sleep(EDGE_POLL).await;
-        }
-    };
-    let found = tokio::time::timeout(UP_TIMEOUT, found).await;
-    found.map_err(|_| failed(Error::transient("the stream has not begun: its sinks' snapshot comes first")))
 }

@@ -168,7 +168,8 @@ impl Queue {
         match (inner.reading, reading) {
             (false, true) => drop(self.appetite.readers.fetch_add(1, Ordering::AcqRel)),
             (true, false) => {
-                if self.appetite.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+                let before = self.appetite.readers.fetch_sub(1, Ordering::AcqRel);
+                if before == 1 {
                     self.appetite.changed.notify_waiters();
                 }
             }

@@ -58,6 +58,9 @@ pub struct Registry {
     ring: Mutex<Ring>,
     /// What failed last, by consumer.
     errors: Mutex<BTreeMap<String, String>>,
+    /// By consumer that came back from beyond its limits: how far behind it was then, and when that was. As long as it is
+    /// catching up, its limits count from there.
+    forgiven: Mutex<BTreeMap<String, Lag>>,
     /// One client at a time is let in under a name, or one order of an operator carried out.
     gates: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     ephemeral: AtomicU64,
@@ -108,6 +111,7 @@ impl Registry {
             seats: Mutex::default(),
             ring: Mutex::new(Ring::new()),
             errors: Mutex::default(),
+            forgiven: Mutex::default(),
             gates: Mutex::default(),
             ephemeral: AtomicU64::new(0),
         })
@@ -320,7 +324,30 @@ impl Registry {
         }
     }
 
+    /// A detached consumer is let in again, and may catch up.
+    pub fn forgive(&self, main: &Main, name: &str, known: &Consumer) {
+        let Some(needed) = self.needed(main, name, known) else { return };
+        let Lag { bytes, .. } = locked(&self.ring).lag(&needed, known.lag);
+        locked(&self.forgiven).insert(name.to_owned(), Lag { bytes, since_unix_ms: now_unix_ms() });
+    }
+
+    /// Why it is to be detached.
     fn beyond_limit(&self, name: &str, lag: Lag, now: u64) -> Option<String> {
+        let mut forgiven = locked(&self.forgiven);
+        let Some(why) = self.exceeded(name, lag, now) else {
+            forgiven.remove(name);
+            return None;
+        };
+        let Some(then) = forgiven.get(name) else { return Some(why) };
+        let bytes = lag.bytes.saturating_sub(then.bytes);
+        let why = self.exceeded(name, Lag { bytes, since_unix_ms: lag.since_unix_ms.max(then.since_unix_ms) }, now);
+        if why.is_some() {
+            forgiven.remove(name);
+        }
+        why
+    }
+
+    fn exceeded(&self, name: &str, lag: Lag, now: u64) -> Option<String> {
         let HubOptions { max_lag_bytes, max_lag_time, .. } = &self.options;
         if lag.bytes > *max_lag_bytes {
             return Some(format!(

@@ -1,6 +1,8 @@
 //! What a batch holds, counted: one pass over its heads.
 
-use super::{Batch, BatchBuilder, Cell, Head, Kind};
+use std::mem::discriminant;
+
+use super::{Batch, BatchBuilder, Head, Kind};
 use crate::record::{Origin, TableSchema};
 
 /// What happened to a row, a table or the log.
@@ -41,8 +43,8 @@ impl Operation {
     }
 }
 
-/// Records, and bytes of rows as the server sent them: from the first value's first byte to the last value's last, old
-/// row and new row.
+/// Records, and bytes of rows as they lie in the log: of each run of changes of one kind to one table, from the first byte
+/// of its values to the last, old rows and new rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub records: u64,
@@ -85,36 +87,57 @@ impl BatchBuilder {
         tally.tables.resize(self.tables.len(), ByOperation::default());
         (tally.messages, tally.commits) = (Counted::default(), 0);
         let insert = if self.origin == Origin::Snapshot { Operation::Read } else { Operation::Insert };
-        for head in &self.heads {
+        let mut rest = self.heads.as_slice();
+        while let Some(head) = rest.first() {
+            let kind = discriminant(&head.kind);
+            let alike = |other: &&Head| {
+                discriminant(&other.kind) == kind && other.table == head.table && other.frame == head.frame
+            };
+            let (run, behind) = rest.split_at(rest.iter().take_while(alike).count());
+            rest = behind;
+            let records = run.len() as u64;
             let (operation, rows) = match head.kind {
                 Kind::Insert => (insert, 1),
                 Kind::UpdateOnly => (Operation::Update, 1),
                 Kind::UpdateKey | Kind::UpdateFull => (Operation::Update, 2),
                 Kind::DeleteKey | Kind::DeleteFull => (Operation::Delete, 1),
-                Kind::Begin => continue,
-                Kind::Commit => {
-                    tally.commits += 1;
-                    continue;
-                }
                 Kind::Truncate { .. } => (Operation::Truncate, 0),
                 Kind::SchemaChange => (Operation::SchemaChange, 0),
+                Kind::Begin => continue,
+                Kind::Commit => {
+                    tally.commits += records;
+                    continue;
+                }
                 Kind::Message { .. } => {
-                    tally.messages.records += 1;
-                    let cells = &self.cells[head.cells as usize..][..2];
-                    tally.messages.bytes += span(cells);
+                    tally.messages.records += records;
+                    tally.messages.bytes += self.extent(run, 2);
                     continue;
                 }
             };
+            let cells = rows * self.tables[usize::from(head.table)].columns.len();
             let counted = &mut tally.tables[usize::from(head.table)][operation as usize];
-            counted.records += 1;
-            counted.bytes += self.row_bytes(head, rows);
+            counted.records += records;
+            counted.bytes += self.extent(run, cells);
         }
     }
 
-    #[inline]
-    fn row_bytes(&self, head: &Head, rows: usize) -> u64 {
-        let width = self.tables[usize::from(head.table)].columns.len();
-        (0..rows).map(|row| span(&self.cells[head.cells as usize + row * width..][..width])).sum()
+    /// From the first byte of a run's values to the last: what lies between them, a few bytes a row, counts too. That
+    /// costs nothing a row, which a look at every row does (5 % of what it takes to read a row of MySQL's log).
+    fn extent(&self, run: &[Head], cells: usize) -> u64 {
+        let of = |head: &Head| {
+            let values = self.cells[head.cells as usize..][..cells].iter().filter_map(|cell| cell.range());
+            // An update's rows do not lie in the order of their cells.
+            values.fold(None, |extent: Option<(usize, usize)>, (offset, len)| {
+                let (start, end) = extent.unwrap_or((offset, offset + len));
+                Some((start.min(offset), end.max(offset + len)))
+            })
+        };
+        if cells == 0 {
+            return 0;
+        }
+        let first = run.iter().find_map(of);
+        let last = run.iter().rev().find_map(of);
+        first.zip(last).map_or(0, |((start, _), (_, end))| end.saturating_sub(start) as u64)
     }
 }
 
@@ -150,24 +173,12 @@ impl Batch {
     }
 }
 
-/// From the first value's first byte to the last one's last. A row's values stand in the order of its columns; where they
-/// do not, their lengths are added.
-#[inline]
-fn span(cells: &[Cell]) -> u64 {
-    let first = cells.iter().find_map(|cell| cell.range());
-    let last = cells.iter().rev().find_map(|cell| cell.range());
-    match (first, last) {
-        (Some((start, _)), Some((offset, len))) if offset >= start => (offset + len - start) as u64,
-        _ => cells.iter().filter_map(|cell| cell.range()).map(|(_, len)| len as u64).sum(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::record::{Column, DataType, Identity, Position, Txn, ValueError};
+    use crate::record::{Cell, Column, DataType, Identity, Position, Txn, ValueError};
 
     fn table(name: &str, columns: usize) -> Arc<TableSchema> {
         let column = |n: usize| Column {
@@ -222,7 +233,7 @@ mod tests {
         let of = |table: usize, operation: Operation| tables[table].1[operation as usize];
         assert_eq!((tables.len(), tables[0].0, tables[1].0), (2, "two", "none"));
         assert_eq!(of(0, Operation::Insert), counted(1, 13));
-        assert_eq!(of(0, Operation::Update), counted(1, 9));
+        assert_eq!(of(0, Operation::Update), counted(1, 17));
         assert_eq!(of(0, Operation::Delete), counted(1, 1));
         assert_eq!(of(1, Operation::Truncate), counted(1, 0));
         assert_eq!((tally.messages(), tally.commits()), (counted(1, 20), 1));
@@ -235,6 +246,16 @@ mod tests {
         rows.tally(&mut tally);
         let tables: Vec<_> = tally.tables(&rows).map(|(_, counts)| *counts).collect();
         assert_eq!(tables[0][Operation::Read as usize], counted(1, 8), "values in another order than the columns");
+        // A run counts from its first value to its last; one that ends with a frame goes on in the next.
+        let cells = push(&mut rows, &[Cell::at(13, 1), Cell::NULL]);
+        rows.insert(a, cells, 2);
+        rows.frame(vec![0; 14].into());
+        let cells = push(&mut rows, &[Cell::NULL, Cell::at(0, 3)]);
+        rows.insert(a, cells, 3);
+        rows.frame(vec![0; 3].into());
+        rows.tally(&mut tally);
+        let tables: Vec<_> = tally.tables(&rows).map(|(_, counts)| *counts).collect();
+        assert_eq!(tables[0][Operation::Read as usize], counted(3, 9 + 3));
         assert_eq!((tables.len(), tally.messages(), tally.commits()), (1, counted(0, 0), 0));
     }
 

@@ -9,30 +9,32 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Says whether changes are streamed now.
-pub type Serving = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Says whether it is so now.
+pub type Ask = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What the states are made of.
+#[derive(Clone)]
+pub struct States {
+    /// Whether the process is ready, as `/readyz` says it.
+    pub ready: Ask,
+    /// Whether changes can be subscribed to.
+    pub serving: Ask,
+}
 
 /// How often a watched state is looked at.
 const WATCH: Duration = Duration::from_secs(1);
-/// The whole, and the services of which it is the state.
-const NAMES: [&str; 3] = ["", "walbrook.v1.ChangeStream", "walbrook.v1.Admin"];
 
-pub struct Health(Serving);
-
-impl Health {
-    pub fn new(serving: Serving) -> Self {
-        Health(serving)
-    }
-}
+pub struct Health(pub States);
 
 /// The administration answers in any state.
-fn state(serving: &Serving, name: &str) -> ServingStatus {
-    match name {
-        "walbrook.v1.Admin" => ServingStatus::Serving,
-        name if !NAMES.contains(&name) => ServingStatus::ServiceUnknown,
-        _ if serving() => ServingStatus::Serving,
-        _ => ServingStatus::NotServing,
-    }
+fn state(states: &States, name: &str) -> ServingStatus {
+    let serves = match name {
+        "walbrook.v1.Admin" => true,
+        "walbrook.v1.ChangeStream" => (states.serving)(),
+        "" => (states.ready)(),
+        _ => return ServingStatus::ServiceUnknown,
+    };
+    if serves { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 #[tonic::async_trait]
@@ -49,12 +51,12 @@ impl tonic_health::pb::health_server::Health for Health {
 
     /// The state, and then every change of it.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let (serving, name) = (self.0.clone(), request.into_inner().service);
+        let (states, name) = (self.0.clone(), request.into_inner().service);
         let changes = stream::unfold(None, move |told| {
-            let (serving, name) = (serving.clone(), name.clone());
+            let (states, name) = (states.clone(), name.clone());
             async move {
                 loop {
-                    let now = state(&serving, &name);
+                    let now = state(&states, &name);
                     if told != Some(now) {
                         return Some((Ok(HealthCheckResponse { status: now.into() }), Some(now)));
                     }
@@ -79,16 +81,19 @@ mod tests {
     async fn the_state_is_that_of_the_moment() {
         let serving = Arc::new(AtomicBool::new(false));
         let shared = serving.clone();
-        let health = Health::new(Arc::new(move || shared.load(Ordering::SeqCst)));
+        let asked = move || shared.load(Ordering::SeqCst);
+        let health = Health(States { ready: Arc::new(|| false), serving: Arc::new(asked) });
         let ask = |service: &str| Request::new(HealthCheckRequest { service: service.to_owned() });
         let status = |answer: HealthCheckResponse| answer.status();
-        assert_eq!(status(health.check(ask("")).await.unwrap().into_inner()), ServingStatus::NotServing);
+        let stream = "walbrook.v1.ChangeStream";
+        assert_eq!(status(health.check(ask(stream)).await.unwrap().into_inner()), ServingStatus::NotServing);
         assert_eq!(status(health.check(ask("walbrook.v1.Admin")).await.unwrap().into_inner()), ServingStatus::Serving);
         assert_eq!(health.check(ask("other")).await.unwrap_err().code(), tonic::Code::NotFound);
-        let mut watched = health.watch(ask("walbrook.v1.ChangeStream")).await.unwrap().into_inner();
+        let mut watched = health.watch(ask(stream)).await.unwrap().into_inner();
         assert_eq!(status(watched.next().await.unwrap().unwrap()), ServingStatus::NotServing);
         serving.store(true, Ordering::SeqCst);
         assert_eq!(status(watched.next().await.unwrap().unwrap()), ServingStatus::Serving);
-        assert_eq!(status(health.check(ask("")).await.unwrap().into_inner()), ServingStatus::Serving);
+        assert_eq!(status(health.check(ask(stream)).await.unwrap().into_inner()), ServingStatus::Serving);
+        assert_eq!(status(health.check(ask("")).await.unwrap().into_inner()), ServingStatus::NotServing, "not ready");
     }
 }

@@ -25,10 +25,11 @@ use crate::flow::{Phase, Progress};
 use crate::pipeline::Hub;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::admin_server::AdminServer;
+use crate::server::http::readiness;
 use crate::source::Lanes;
 use crate::source::tables::Names;
 use admin::Admin;
-use health::Health;
+use health::{Health, States};
 use listener::Listener;
 use route::{REQUEST_MAX_BYTES, Router, Services};
 use subscribe::Subscriptions;
@@ -93,15 +94,19 @@ impl Server {
         let Served { hub, progress, lanes, names, sinks, stop } = served;
         let subscriptions =
             Subscriptions::new(hub.clone(), progress.clone(), names, max_unacked_batches, max_consumers);
-        let watched = progress.clone();
-        // True while the log or the tables are read: not before, not while a lost connection is tried again, not at the end.
-        let serving =
-            move || matches!(watched.phase(), Phase::Snapshot | Phase::Stream) && watched.source.current().is_none();
+        let (asked, watched) = (progress.clone(), progress.clone());
+        let states = States {
+            ready: Arc::new(move || readiness(&asked).yes),
+            // While the log or the tables are read: not before, not while a lost connection is tried again, not at the end.
+            serving: Arc::new(move || {
+                matches!(watched.phase(), Phase::Snapshot | Phase::Stream) && watched.source.current().is_none()
+            }),
+        };
         let admin = Admin::new(hub, progress, lanes, names, sinks, stop, subscriptions.peers());
         let mut services = Services::default();
         services.add(subscriptions);
         services.add(AdminServer::new(admin).max_decoding_message_size(REQUEST_MAX_BYTES));
-        let health = HealthServer::new(Health::new(Arc::new(serving)));
+        let health = HealthServer::new(Health(states));
         services.add(health.max_decoding_message_size(REQUEST_MAX_BYTES));
         let described = || {
             Builder::configure()

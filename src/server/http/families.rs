@@ -168,7 +168,7 @@ pub fn families() -> Vec<Family> {
         traffic(
             "walbrook_event_row",
             BYTES,
-            "Bytes of rows read, as the server sent them, by table and operation",
+            "Bytes of rows read, as they lie in the log, by table and operation",
             |counted| counted.bytes,
         ),
         plain("walbrook_transactions", Counter, None, "Transactions read", |view| count(view.totals.transactions)),

@@ -288,6 +288,7 @@ impl Decoder {
 
     fn event_apart(&mut self, event: &Event<'_>, start: u64, out: &mut Vec<u8>) -> Result<Step> {
         match event.parse(&self.format).map_err(|error| self.malformed(error))? {
+            body if self.passes_over(&body) => Ok(Step::Next),
             Body::Compressed(compressed) => {
                 compressed.inflate(out).map_err(|error| self.malformed(error))?;
                 let event = Event::plain(out).map_err(|error| self.malformed(error))?;
@@ -595,34 +596,6 @@ impl Decoder {
         Ok(if self.has_reached() { Step::Reached } else { Step::Next })
     }
 
-    /// The server went on without an end of the open transaction: it crashed over writing it.
-    fn never_ended(&mut self) -> Step {
-        let Some(group) = &self.group else { return Step::Next };
-        let (file, start) = (group.file.clone(), group.start);
-        tracing::warn!(%file, start, "a transaction in the log never ended: the server crashed while it was written");
-        self.payload = None;
-        self.relations.unmap();
-        let whole = self.take_back();
-        self.group = None;
-        if whole {
-            return Step::Next;
-        }
-        // Nothing else is behind it in this file.
-        self.remember(Void { file, start, end: u64::MAX });
-        Step::Retracted
-    }
-
-    /// Takes back what was delivered of the open transaction. False where batches of it were sent.
-    fn take_back(&mut self) -> bool {
-        match self.group.as_mut() {
-            Some(group) if group.begun => {
-                group.begun = false;
-                self.writer.retract()
-            }
-            _ => true,
-        }
-    }
-
     #[cold]
     fn malformed(&self, error: WireError) -> Error {
         Error::data(format!("reading the event behind {}", self.here())).because(error).remedy(
@@ -635,23 +608,6 @@ impl Decoder {
     fn misplaced(&self, what: &str) -> Error {
         Error::data(format!("at {}: {what}", self.here())).remedy(
             "this is a bug of Walbrook or of a server that writes its log differently: report it with the server's version",
-        )
-    }
-
-    #[cold]
-    fn unread(&self, statement: &[u8]) -> Error {
-        Error::data(format!("at {}: {:?} cannot be read", self.here(), String::from_utf8_lossy(statement)))
-    }
-
-    #[cold]
-    fn statement_based(&self, what: &str) -> Error {
-        Error::data(format!(
-            "at {} a change is logged as a statement ({what}), not as rows: what it changed is not in the log",
-            self.here()
-        ))
-        .remedy(
-            "SET GLOBAL binlog_format = ROW, see that no session sets another, and read the tables anew \
-             (`walbrook offsets reset`)",
         )
     }
 }

@@ -631,7 +631,7 @@ impl Source for MySqlSource {
     }
 
     fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
-        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
-        Ok(Some(Box::new(LogObserver::new(sql.connection.same_server().clone(), self.files.clone()))))
+        let info = self.sql.as_ref().map_or(&self.info, |sql| sql.connection.same_server());
+        Ok(Some(Box::new(LogObserver::new(info.clone(), self.files.clone()))))
     }
 }

@@ -57,6 +57,9 @@ impl Target for Database<'_> {
         };
         parse().ok_or_else(|| format!("no position in a log: {position:?}"))
     }
+    fn released(&self, _: &str) -> Option<u64> {
+        None
+    }
     fn crash(&self) {
         self.server().stop("kill");
     }

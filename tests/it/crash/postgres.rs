@@ -63,6 +63,10 @@ impl Target for Database<'_> {
         let part = |text| u64::from_str_radix(text, 16).map_err(|error| format!("{position:?}: {error}"));
         Ok(part(high)? << 32 | part(low)?)
     }
+    fn released(&self, round: &str) -> Option<u64> {
+        let slot = format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{round}'");
+        Some(self.place(&self.psql(&slot)).expect("an LSN"))
+    }
     fn crash(&self) {
         self.server().stop("immediate");
     }

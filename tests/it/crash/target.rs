@@ -50,6 +50,8 @@ pub trait Target {
     fn end_of_log(&self) -> u64;
     /// The order of a `pos` or a stored position.
     fn place(&self, position: &str) -> Result<u64, String>;
+    /// What the server takes as confirmed; none where it keeps its log whatever was confirmed.
+    fn released(&self, round: &str) -> Option<u64>;
     /// Down as in a crash.
     fn crash(&self);
     fn start(&self);

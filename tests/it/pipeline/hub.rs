@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::script::{Journal, Key, Log, ScriptedLanes, ScriptedSource, SharedStore, at, number};
+use super::script::{Journal, Key, Log, ScriptedLanes, ScriptedSource, at, number};
+use super::store::SharedStore;
 use walbrook::error::Result;
 use walbrook::flow::Progress;
 use walbrook::pipeline::{
@@ -45,10 +46,16 @@ fn options() -> Options {
 
 impl Bench {
     fn new() -> Self {
+        let bench = Self::without_versions();
+        bench.log.check_versions();
+        bench
+    }
+
+    /// For consumers that begin before what is stored, with the state as it is: a source that needs that of earlier positions
+    /// keeps it there.
+    fn without_versions() -> Self {
         let journal = Journal::default();
-        let log = Log::new(journal.clone());
-        log.check_versions();
-        Bench { log, store: SharedStore::new(&journal) }
+        Bench { log: Log::new(journal.clone()), store: SharedStore::new(&journal) }
     }
 
     fn start(&self) -> Running {
@@ -273,7 +280,7 @@ async fn one_client_at_a_time_unless_it_takes_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_stops_reading_is_taken_off_and_nobody_waits() {
-    let bench = Bench::new();
+    let bench = Bench::without_versions();
     let running = bench.start_with(HubOptions { buffer_bytes: 64 << 10, ..HubOptions::default() });
     let mut slow = Client::attach(&running.hub, durable("slow", From::Latest), Held::default()).await.unwrap();
     let mut quick = Client::attach(&running.hub, durable("quick", From::Latest), Held::default()).await.unwrap();
@@ -305,8 +312,8 @@ async fn a_late_consumer_gets_its_snapshot_while_others_stream_on() {
     bench.log.set_snapshot_rows(500);
     bench.log.commit(4, 1, 10);
     let running = bench.start();
-    let mut first = Client::attach(&running.hub, durable("first", From::Latest), Held::default()).await.unwrap();
     eventually("it is at the edge", || bench.store.base() == Some(41)).await;
+    let mut first = Client::attach(&running.hub, durable("first", From::Latest), Held::default()).await.unwrap();
     for attach in [durable("late", From::Snapshot), ephemeral(From::Snapshot)] {
         let mut late = Client::attach(&running.hub, attach, Held::default()).await.unwrap();
         assert_eq!(late.attachment.start(), None);
@@ -364,7 +371,7 @@ async fn beyond_its_limit_a_consumer_is_detached_and_proven_when_it_returns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_pauses_moves_and_drops() {
-    let bench = Bench::new();
+    let bench = Bench::without_versions();
     bench.log.commit(10, 1, 10);
     let running = bench.start();
     let mut client = Client::attach(&running.hub, durable("a", From::At(at(1))), Held::default()).await.unwrap();
@@ -402,19 +409,10 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// A client that reads, sleeps, dies with what it has not acknowledged, and comes back, until it has everything.
-async fn unreliable(
-    hub: Hub,
-    name: &'static str,
-    held: Arc<Mutex<Held>>,
-    (log, store): (Log, SharedStore),
-    mut dice: Dice,
-    rows: usize,
-) {
+async fn unreliable(hub: Hub, name: &'static str, held: Arc<Mutex<Held>>, log: Log, mut dice: Dice, rows: usize) {
     loop {
         let known = held.lock().unwrap().clone();
-        let from = if store.durable_consumer(name).is_none() { From::At(at(1)) } else { From::Stored };
-        let takeover = dice.below(2) == 0;
-        let attach = Attach { takeover, ..durable(name, from) };
+        let attach = Attach { takeover: dice.below(2) == 0, ..durable(name, From::Stored) };
         let mut client = match Client::attach(&hub, attach, known).await {
             Ok(client) => client,
             Err(Refused::AlreadyAttached { .. } | Refused::Failed(_)) => {
@@ -467,6 +465,9 @@ fn every_consumer_sees_everything_in_order() {
             runtime.block_on(async {
                 let options = HubOptions { buffer_bytes: 32 << 10, max_lanes: 2, ..HubOptions::default() };
                 let running = bench.start_with(options);
+                for name in names.into_iter().filter(|_| round == 0) {
+                    drop(Client::attach(&running.hub, durable(name, From::Latest), Held::default()).await.unwrap());
+                }
                 for _ in 0..30 {
                     log.commit(5, 1 + dice.below(4) as usize, 100 + dice.below(900) as usize);
                 }
@@ -475,14 +476,7 @@ fn every_consumer_sees_everything_in_order() {
                     .iter()
                     .map(|name| {
                         let dice = Dice(dice.below(u64::MAX) | 1);
-                        tokio::spawn(unreliable(
-                            running.hub.clone(),
-                            name,
-                            held[name].clone(),
-                            (log.clone(), bench.store.clone()),
-                            dice,
-                            rows,
-                        ))
+                        tokio::spawn(unreliable(running.hub.clone(), name, held[name].clone(), log.clone(), dice, rows))
                     })
                     .collect();
                 if last {
@@ -505,25 +499,27 @@ fn every_consumer_sees_everything_in_order() {
     }
 }
 
-/// From behind: a lane, and its handover; then more while it is live; then it goes, is parked, and returns.
+/// It begins, goes, and comes back from behind: a lane, and its handover. Then more while it is live; it goes and returns.
 async fn comes_and_goes(bench: &Bench, running: &Running, held: &Mutex<Held>) {
-    let mut more = true;
-    for rows in [40, 100, 120] {
+    for (rows, from) in [(40, From::Latest), (80, From::Stored), (120, From::Stored), (120, From::Stored)] {
         let known = held.lock().unwrap().clone();
-        let from = if known.rows.is_empty() { From::At(at(1)) } else { From::Stored };
-        let attached = Client::attach(&running.hub, durable("a", from), known).await;
+        let attached = loop {
+            match Client::attach(&running.hub, durable("a", from.clone()), known.clone()).await {
+                // The one before is still being cleared away.
+                Err(Refused::AlreadyAttached { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+                attached => break attached,
+            }
+        };
         // Behind a crash nothing goes on.
         let Ok(mut client) = attached else { return std::future::pending().await };
-        while client.held.rows.len() < rows {
-            if client.step(true).await.is_err() {
-                return std::future::pending().await;
-            }
-            held.lock().unwrap().clone_from(&client.held);
-            if client.held.rows.len() == 80 && std::mem::take(&mut more) {
-                while running.status("a").state != State::Live {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                bench.log.commit(20, 2, 200);
+        if bench.log.keys().len() < rows {
+            bench.log.commit(20, 2, 200);
+        }
+        while client.held.rows.len() < rows || running.status("a").state != State::Live {
+            match tokio::time::timeout(Duration::from_millis(20), client.step(true)).await {
+                Ok(Ok(())) => held.lock().unwrap().clone_from(&client.held),
+                Ok(Err(_)) => return std::future::pending().await,
+                Err(_) => {}
             }
         }
     }
@@ -538,7 +534,6 @@ fn a_crash_at_every_step_loses_nothing() {
         for applied in [false, true] {
             let bench = Bench::new();
             let held = Mutex::new(Held::default());
-            bench.log.commit(40, 2, 200);
             bench.store.crash_at(nth, applied);
             let crashing = runtime();
             crashing.block_on(async {
@@ -555,10 +550,12 @@ fn a_crash_at_every_step_loses_nothing() {
             crashed |= bench.store.revive();
             runtime().block_on(async {
                 let running = bench.start();
-                let from = if bench.store.durable_consumer("a").is_some() { From::Stored } else { From::At(at(1)) };
+                // Without a trace of it nothing had been committed yet.
+                let from = if bench.store.durable_consumer("a").is_some() { From::Stored } else { From::Latest };
                 // Acknowledged is not yet stored: it may come again, and is not skipped.
                 let held = Held { acked: 0, ..held.lock().unwrap().clone() };
                 let mut client = Client::attach(&running.hub, durable("a", from), held).await.unwrap();
+                bench.log.commit(1, 2, 200);
                 client.until(bench.log.keys().len()).await;
                 assert_eq!(client.held.rows, bench.log.keys(), "crash at {nth}, applied: {applied}");
                 running.stop().await;

@@ -1,2 +1,2 @@
-mod grpc;
+pub mod grpc;
 mod http;

@@ -160,11 +160,21 @@ impl Program {
         Ended { status, records: text.records, log: text.log }
     }
 
-    /// Asks it to stop, and waits for the end.
+    /// Asks it to stop as soon as it listens to that, and waits for the end.
     #[track_caller]
     pub fn stop(self) -> Ended {
+        eventually("it listens to signals", || self.listens());
         self.signal("TERM");
         self.end()
+    }
+
+    /// Whether it catches SIGTERM, or has ended already.
+    fn listens(&self) -> bool {
+        const TERM: u32 = 15;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim();
+        let caught = u64::from_str_radix(field("SigCgt:"), 16).expect("a set of signals");
+        caught >> (TERM - 1) & 1 == 1 || field("State:").starts_with('Z')
     }
 }
 

@@ -12,9 +12,11 @@ pub mod proxy;
 
 pub use postgres::{Database, Server, Version};
 
-/// The program under test, with nothing of the caller's environment that would configure it.
+/// The program under test (another build of it, where `WALBROOK` names one), with nothing of the caller's environment that
+/// would configure it.
 pub fn walbrook() -> Command {
-    without_settings(Command::new(env!("CARGO_BIN_EXE_walbrook")))
+    let program = std::env::var_os("WALBROOK").unwrap_or_else(|| env!("CARGO_BIN_EXE_walbrook").into());
+    without_settings(Command::new(program))
 }
 
 /// A file of the project, by its path below the top of the tree.

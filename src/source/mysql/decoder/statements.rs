@@ -149,6 +149,23 @@ impl Decoder {
         self.writer.stage(entry);
         self.replay_begins(kept)
     }
+
+    #[cold]
+    pub(super) fn unread(&self, statement: &[u8]) -> Error {
+        Error::data(format!("at {}: {:?} cannot be read", self.here(), String::from_utf8_lossy(statement)))
+    }
+
+    #[cold]
+    pub(super) fn statement_based(&self, what: &str) -> Error {
+        Error::data(format!(
+            "at {} a change is logged as a statement ({what}), not as rows: what it changed is not in the log",
+            self.here()
+        ))
+        .remedy(
+            "SET GLOBAL binlog_format = ROW, see that no session sets another, and read the tables anew \
+             (`walbrook offsets reset`)",
+        )
+    }
 }
 
 impl Decoder {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Decoder;
+use super::{Decoder, Step};
 
 /// Rows in the log that do not count: of a transaction that never ended or was rolled back, or what a transaction has
 /// rolled back to a savepoint. Known when their end is read; what was sent of them by then is taken back by beginning anew.
@@ -19,6 +19,34 @@ pub struct Void {
 const VOIDS_MAX: usize = 256;
 
 impl Decoder {
+    /// The server went on without an end of the open transaction: it crashed over writing it.
+    pub(super) fn never_ended(&mut self) -> Step {
+        let Some(group) = &self.group else { return Step::Next };
+        let (file, start) = (group.file.clone(), group.start);
+        tracing::warn!(%file, start, "a transaction in the log never ended: the server crashed while it was written");
+        self.payload = None;
+        self.relations.unmap();
+        let whole = self.take_back();
+        self.group = None;
+        if whole {
+            return Step::Next;
+        }
+        // Nothing else is behind it in this file.
+        self.remember(Void { file, start, end: u64::MAX });
+        Step::Retracted
+    }
+
+    /// Takes back what was delivered of the open transaction. False where batches of it were sent.
+    pub(super) fn take_back(&mut self) -> bool {
+        match self.group.as_mut() {
+            Some(group) if group.begun => {
+                group.begun = false;
+                self.writer.retract()
+            }
+            _ => true,
+        }
+    }
+
     pub(super) fn remember(&mut self, void: Void) {
         if self.voids.len() == VOIDS_MAX {
             self.voids.remove(0);

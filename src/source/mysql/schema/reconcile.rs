@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::collation;
+use super::collation::max_bytes_of;
 use super::column_type::Kind;
 use super::def::{ColumnDef, Generated, PlainIndex, TableDef, UniqueIndex};
 use super::history::History;
@@ -23,6 +23,7 @@ use crate::source::mysql::types;
 use crate::wire::mysql::column::{ColumnType as Wire, Detail};
 use crate::wire::mysql::event::{MapColumn, TableDescription, TableMap};
 use crate::wire::mysql::value::Charset;
+use crate::wire::mysql::value::charset::collation_name;
 
 /// The definition that a TABLE_MAP's rows have.
 #[derive(Clone, Debug)]
@@ -284,7 +285,7 @@ fn logged_column(name: &str, said: &MapColumn<'_>, setting: &Setting) -> Result<
     let is_text = said.collation.is_some_and(|id| Charset::of_collation_id(id.into()) != Some(Charset::Binary));
     let by_charset = |text: Kind, bytes: Kind| if is_text { text } else { bytes };
     let collation = match said.collation {
-        Some(id) => collation::name_of(id)
+        Some(id) => collation_name(id.into())
             .ok_or_else(|| Error::data(format!("column {name:?}: the collation {id} is not known")))?
             .into_owned(),
         None => "binary".to_owned(),
@@ -296,7 +297,7 @@ fn logged_column(name: &str, said: &MapColumn<'_>, setting: &Setting) -> Result<
         Detail::Fraction { digits } => numbers.0 = Some(digits.into()),
         Detail::Bit { bits } => numbers.0 = Some(bits.into()),
         Detail::Length { bytes } => {
-            let width = if is_text { collation::max_bytes_of(&collation) } else { 1 };
+            let width = if is_text { max_bytes_of(&collation) } else { 1 };
             numbers.0 = Some(u32::from(bytes) / width);
         }
         Detail::None | Detail::Prefix { .. } | Detail::Width { .. } => {}

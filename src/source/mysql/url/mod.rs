@@ -23,6 +23,8 @@ use crate::error::Result;
 use crate::source::socket::Keepalive;
 use crate::source::tls::{ClientCert, Names, Plan, RootCert, Verify};
 
+pub use crate::source::url::{Environment, ProcessEnvironment};
+
 /// Everything needed to open connections to one server.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
@@ -107,27 +109,6 @@ impl TlsInfo {
             protocol: None,
             names: &TLS_NAMES,
         }
-    }
-}
-
-/// What surrounds the URL.
-pub trait Environment {
-    /// A variable's value; an empty one counts as absent.
-    fn var(&self, name: &str) -> Option<String>;
-    /// The operating system's name of the user, the default of the database user.
-    fn os_user(&self) -> Option<String>;
-}
-
-/// The environment of this process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessEnvironment;
-
-impl Environment for ProcessEnvironment {
-    fn var(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-    fn os_user(&self) -> Option<String> {
-        whoami::username().ok()
     }
 }
 

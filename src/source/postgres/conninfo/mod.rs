@@ -25,6 +25,7 @@ use crate::source::tls::{Names, Plan, Verify};
 
 pub use crate::source::socket::Keepalive;
 pub use crate::source::tls::{ClientCert, RootCert};
+pub use crate::source::url::{Environment, ProcessEnvironment};
 
 /// Everything needed to open connections to one database.
 #[derive(Clone, Debug)]
@@ -139,27 +140,6 @@ pub enum ChannelBinding {
     Disable,
     Prefer,
     Require,
-}
-
-/// What surrounds the connection string.
-pub trait Environment {
-    /// A variable's value; an empty one counts as absent, as in libpq.
-    fn var(&self, name: &str) -> Option<String>;
-    /// The operating system's name of the user, the default of the database user.
-    fn os_user(&self) -> Option<String>;
-}
-
-/// The environment of this process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessEnvironment;
-
-impl Environment for ProcessEnvironment {
-    fn var(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-    fn os_user(&self) -> Option<String> {
-        whoami::username().ok()
-    }
 }
 
 impl ConnInfo {

@@ -5,9 +5,8 @@
 //! key = value …       value: no blanks, or in '…'; \' and \\ escape in both
 //! ```
 
-use percent_encoding::percent_decode_str;
-
 use crate::error::{Error, Result};
+use crate::source::url::{Url, decode};
 
 /// In the order they were given; a later key wins.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -30,34 +29,21 @@ pub(super) fn parse(text: &str) -> Result<Pairs> {
 
 fn url(rest: &str) -> Result<Pairs> {
     let mut pairs = Pairs::new();
-    let (before_query, query) = match rest.split_once('?') {
-        Some((before, query)) => (before, Some(query)),
-        None => (rest, None),
-    };
-    // As libpq: credentials end at the first @ before any slash. A ? in the password must be encoded.
-    let (credentials, hosts_and_path) = match before_query.find(['@', '/']) {
-        Some(at) if before_query.as_bytes()[at] == b'@' => (Some(&before_query[..at]), &before_query[at + 1..]),
-        _ => (None, before_query),
-    };
-    if let Some(credentials) = credentials {
-        let (user, password) = match credentials.split_once(':') {
-            Some((user, password)) => (user, Some(password)),
-            None => (credentials, None),
-        };
-        push(&mut pairs, "user", decode("user", user)?);
-        push(&mut pairs, "password", decode("password", password.unwrap_or_default())?);
-    }
-    let (hosts, path) = match hosts_and_path.split_once('/') {
-        Some((hosts, path)) => (hosts, path),
-        None => (hosts_and_path, ""),
-    };
-    authority(hosts, &mut pairs)?;
-    push(&mut pairs, "dbname", decode("dbname", path)?);
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let Some((key, value)) = pair.split_once('=') else {
+    let url = Url::read(rest)?;
+    let (names, ports): (Vec<_>, Vec<_>) = url.hosts.into_iter().unzip();
+    let lists = [("host", names), ("port", ports)].map(|(key, list)| {
+        // A list of nothing is an absent one.
+        (key, if list.iter().all(String::is_empty) { String::new() } else { list.join(",") })
+    });
+    let [host, port] = lists;
+    let database = ("dbname", decode("dbname", url.path)?);
+    let parts = [("user", url.user), ("password", url.password.unwrap_or_default()), host, port, database];
+    // An empty part of a URL is an absent one.
+    pairs.extend(parts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)));
+    for (key, value) in url.options {
+        let Some(value) = value else {
             return Err(Error::config("connection URL: a parameter behind the ? has no \"=\"").remedy(AMPERSAND));
         };
-        let (key, value) = (decode("a parameter's name", key)?, decode("a parameter", value)?);
         match key.as_str() {
             // As libpq, for the sake of JDBC's URLs.
             "ssl" if value == "true" => pairs.push(("sslmode".into(), "require".into())),
@@ -68,62 +54,6 @@ fn url(rest: &str) -> Result<Pairs> {
 }
 
 const AMPERSAND: &str = "write an & within a value as %26, a ? within the password as %3F";
-
-/// `host[:port],…`; an IPv6 address stands in brackets.
-fn authority(hosts: &str, pairs: &mut Pairs) -> Result<()> {
-    if hosts.is_empty() {
-        return Ok(());
-    }
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
-    for host in hosts.split(',') {
-        let (name, port) = match host.strip_prefix('[') {
-            Some(bracketed) => {
-                let (address, rest) = bracketed
-                    .split_once(']')
-                    .ok_or_else(|| Error::config("connection URL: an IPv6 address has no closing bracket"))?;
-                match rest.strip_prefix(':') {
-                    Some(port) => (address, port),
-                    None if rest.is_empty() => (address, ""),
-                    None => return Err(Error::config("connection URL: text between an IPv6 address and its port")),
-                }
-            }
-            None => host.split_once(':').unwrap_or((host, "")),
-        };
-        names.push(decode("host", name)?);
-        ports.push(decode("port", port)?);
-    }
-    if names.iter().any(|name| !name.is_empty()) {
-        pairs.push(("host".into(), names.join(",")));
-    }
-    if ports.iter().any(|port| !port.is_empty()) {
-        pairs.push(("port".into(), ports.join(",")));
-    }
-    Ok(())
-}
-
-/// An empty part of a URL is an absent one.
-fn push(pairs: &mut Pairs, key: &str, value: String) {
-    if !value.is_empty() {
-        pairs.push((key.into(), value));
-    }
-}
-
-fn decode(what: &str, encoded: &str) -> Result<String> {
-    let bytes = encoded.as_bytes();
-    for (at, _) in encoded.match_indices('%') {
-        if !bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(Error::config(format!("connection URL: {what} has a % without two hexadecimal digits"))
-                .remedy("write a % itself as %25"));
-        }
-    }
-    let decoded = percent_decode_str(encoded)
-        .decode_utf8()
-        .map_err(|_| Error::config(format!("connection URL: {what} is not UTF-8 when decoded")))?;
-    if decoded.contains('\0') {
-        return Err(Error::config(format!("connection URL: {what} has a zero byte")));
-    }
-    Ok(decoded.into_owned())
-}
 
 fn keywords(text: &str) -> Result<Pairs> {
     let mut pairs = Pairs::new();

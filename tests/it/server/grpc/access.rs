@@ -1,9 +1,16 @@
 //! Who gets in: TLS, certificates of clients, tokens; and what everybody may ask.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use prost::Message as _;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+use walbrook::proto::v1;
 
 use super::{Db, Sidecar, certificates, on_each, subscribe};
 use crate::source::eventually;
@@ -13,6 +20,7 @@ fn postgres(prefix: &str, test: impl Fn(&Db)) {
     // What is tested here is before any database.
     on_each(prefix, |db| {
         if db.url.starts_with("postgres") {
+            db.sql("create table t (id int primary key)");
             test(db);
         }
     });
@@ -98,6 +106,7 @@ fn tokens_have_roles_and_are_in_no_log() {
 fn health_tells_the_truth() {
     let Some(server) = Server::own(Version::V17, &[]) else { return };
     server.psql("postgres", "create database shop");
+    server.psql("shop", "create table t (id int primary key)");
     let db = Db {
         url: server.url("shop"),
         schema: "public".to_owned(),
@@ -119,4 +128,56 @@ fn health_tells_the_truth() {
     is(ServingStatus::NotServing);
     server.start();
     is(ServingStatus::Serving);
+}
+
+/// By HTTP/1.1, as a browser would: status, body.
+fn by_web(sidecar: &Sidecar, path: &str, message: &[u8], headers: &str) -> (String, Vec<u8>) {
+    let mut socket = TcpStream::connect(sidecar.address()).expect("a connection");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let framed = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\nconnection: close\r\n{headers}\
+         content-length: {}\r\n\r\n",
+        framed.len()
+    );
+    socket.write_all(&[head.as_bytes(), &framed].concat()).expect("somebody who listens");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer");
+    let at = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let body = answer.split_off(at);
+    (String::from_utf8(answer).expect("a head of text").lines().next().expect("a line").to_owned(), body)
+}
+
+#[test]
+fn a_page_reads_by_grpc_web_where_it_is_allowed_to() {
+    postgres("web", |db| {
+        db.sql("insert into t select g from generate_series(1, 100) g");
+        let sidecar = Sidecar::start(db, &["web_origins: ['https://console.example.org']"]);
+        let _streams = sidecar.connect();
+        let has = |body: &[u8], part: &[u8]| body.windows(part.len()).any(|bytes| bytes == part);
+        let name = b"\x0a\x11walbrook.v1.Admin";
+        let (status, body) =
+            by_web(&sidecar, "/grpc.health.v1.Health/Check", name, "origin: https://console.example.org\r\n");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        assert!(
+            has(&body, b"\0\0\0\0\x02\x08\x01") && has(&body, b"grpc-status:0"),
+            "{}",
+            String::from_utf8_lossy(&body)
+        );
+        assert_eq!(
+            by_web(&sidecar, "/grpc.health.v1.Health/Check", name, "origin: https://evil.example\r\n").0,
+            "HTTP/1.1 403 Forbidden"
+        );
+        // A stream of as much as is asked for at its beginning.
+        let open = v1::Open {
+            start: v1::Start::Snapshot.into(),
+            format: v1::Format::Json.into(),
+            credit: Some(v1::Credit { bytes: 1, batches: 1 }),
+            ..v1::Open::default()
+        };
+        let open = v1::SubscribeRequest { request: Some(v1::subscribe_request::Request::Open(open)) };
+        let (status, body) = by_web(&sidecar, "/walbrook.v1.ChangeStream/Subscribe", &open.encode_to_vec(), "");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        assert!(has(&body, b"\"op\":\"r\"") && has(&body, b"grpc-status:0"), "{}", String::from_utf8_lossy(&body));
+    });
 }

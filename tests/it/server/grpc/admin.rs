@@ -34,8 +34,14 @@ fn status_offsets_pause_and_reset() {
             runtime.block_on(admin.list_tables(v1::ListTablesRequest::default())).expect("tables").into_inner();
         let t = tables.tables[0].schema.as_ref().expect("a shape");
         assert_eq!((tables.tables.len(), t.name.as_str(), t.columns.len(), &t.key[..]), (1, "t", 2, &[0][..]));
+        let before = runtime.block_on(status_of(&mut admin, "audit")).expect("the consumer");
+        assert!(before.peer.starts_with("127.0.0.1:"), "{before:?}");
         db.sql("insert into t values (2, 'b')");
         reader.wait_for(1);
+        eventually("it is acknowledged", || {
+            let now = runtime.block_on(status_of(&mut admin, "audit")).expect("the consumer");
+            now.unacknowledged == 0 && now.position != before.position
+        });
 
         // A consumer that is attached is not moved; a paused one has no client.
         let offsets = |admin: &mut AdminClient<Channel>, verify| {

@@ -248,6 +248,33 @@ fn who_reads_nothing_holds_up_nobody_and_costs_little() {
 }
 
 #[test]
+#[ignore = "a known fault: what is read before the first look at the log counts as nobody's lag, so the limit is met late"]
+fn who_is_too_far_behind_is_detached_and_told_so() {
+    on_each("behind", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &["max_lag_bytes: 16MiB"]);
+        let (runtime, channel) = sidecar.connect();
+        let open = |start: Start| {
+            let credit = Some(v1::Credit { bytes: 1, batches: 1 });
+            let open = v1::Open { consumer: "stopped".to_owned(), start: start.into(), credit, ..v1::Open::default() };
+            request(subscribe_request::Request::Open(open))
+        };
+        let (_says, mut answers) = runtime.block_on(async {
+            let (says, mut answers) = call(channel.clone(), open(Start::Latest)).await.expect("a call");
+            answers.message().await.expect("an answer");
+            (says, answers)
+        });
+        // 24 MB; what was read of it is more than the limit.
+        write(db, 0, 1200, 20_000);
+        let status = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(60), ended(&mut answers)).await.expect("an end")
+        });
+        assert!(status.code() == Code::ResourceExhausted && status.message().contains("max_lag_bytes"), "{status:?}");
+        sidecar.program.stop().ok();
+    });
+}
+
+#[test]
 fn a_thousand_connections_are_too_many_and_do_no_harm() {
     on_each("many", |db| {
         db.sql(T);

@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::source::Program;
+use crate::source::{Program, eventually};
 use crate::support::{self, mysql, walbrook};
 
 /// A database of one test's own.
-struct Db {
+pub struct Db {
     url: String,
     /// What its tables' names begin with.
-    schema: String,
+    pub schema: String,
     /// Where it is wanted of a stream, the tables of this test alone.
     tables: String,
     /// A name on the server of this test alone.
@@ -27,13 +30,13 @@ struct Db {
 }
 
 impl Db {
-    fn sql(&self, sql: &str) {
+    pub fn sql(&self, sql: &str) {
         (self.sql)(sql);
     }
 }
 
 /// Runs a test on each kind of database that can be had here.
-fn on_each(prefix: &str, test: impl Fn(&Db)) {
+pub fn on_each(prefix: &str, test: impl Fn(&Db)) {
     if let Some(server) = support::Server::get(support::Version::V17) {
         let database = server.database(prefix);
         let (url, name) = (database.url(), database.name().to_owned());
@@ -64,7 +67,7 @@ fn on_each(prefix: &str, test: impl Fn(&Db)) {
 }
 
 /// A running `walbrook run` with a gRPC server and no sinks.
-struct Sidecar {
+pub struct Sidecar {
     program: Program,
     port: u16,
     dir: TempDir,
@@ -72,7 +75,7 @@ struct Sidecar {
 
 impl Sidecar {
     /// `grpc`: keys of that part, each a line of YAML.
-    fn start(db: &Db, grpc: &[&str]) -> Sidecar {
+    pub fn start(db: &Db, grpc: &[&str]) -> Sidecar {
         Self::start_at(db, grpc, 0, tempfile::tempdir().expect("a folder"))
     }
 
@@ -80,7 +83,7 @@ impl Sidecar {
         let slot = if db.url.starts_with("postgres") { format!("  slot: {}\n", db.name) } else { String::new() };
         let keys: String = grpc.iter().map(|key| format!("  {key}\n")).collect();
         let yaml = format!(
-            "source:\n  url: {:?}\n  tables: ['{}']\n{slot}state_dir: {:?}\ngrpc:\n  listen: 127.0.0.1:{port}\n{keys}",
+            "source:\n  url: {:?}\n  tables: ['{}']\n{slot}state_dir: {:?}\nhttp: {{ listen: 'off' }}\ngrpc:\n  listen: 127.0.0.1:{port}\n{keys}",
             db.url,
             db.tables,
             dir.path().join("state"),
@@ -92,7 +95,8 @@ impl Sidecar {
         let program = Program::start(command);
         program.wait_for_log("listening for gRPC");
         let log = program.log();
-        let port = log.lines().find_map(|line| line.split_once("address=127.0.0.1:")?.1.trim().parse().ok());
+        let line = log.lines().find(|line| line.contains("listening for gRPC"));
+        let port = line.and_then(|line| line.split_once("address=127.0.0.1:")?.1.trim().parse().ok());
         let port = port.unwrap_or_else(|| panic!("no port: {log}"));
         Sidecar { program, port, dir }
     }
@@ -105,7 +109,7 @@ impl Sidecar {
         (port, dir)
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
@@ -113,12 +117,19 @@ impl Sidecar {
         subscribe(&self.address(), arguments)
     }
 
-    /// A client without TLS, and the runtime it lives in.
+    /// A client without TLS, and the runtime it lives in, once changes are streamed.
     fn connect(&self) -> (tokio::runtime::Runtime, Channel) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let endpoint =
             tonic::transport::Endpoint::from_shared(format!("http://{}", self.address())).expect("an address");
         let channel = runtime.block_on(endpoint.connect()).expect("a connection");
+        let mut health = HealthClient::new(channel.clone());
+        eventually("it streams", || {
+            let answer = runtime
+                .block_on(health.check(HealthCheckRequest { service: "walbrook.v1.ChangeStream".to_owned() }))
+                .expect("an answer");
+            answer.into_inner().status() == ServingStatus::Serving
+        });
         (runtime, channel)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Db, Sidecar, on_each};
-use crate::source::brief;
+use crate::source::{brief, eventually};
 
 const T: &str = "create table t (id int primary key, v varchar(40))";
 
@@ -41,8 +41,10 @@ fn a_durable_consumer_has_a_snapshot_then_the_tail_and_goes_on_behind_its_last_a
         // What was acknowledged and not yet stored when the sidecar was killed may come again.
         assert!(came.ends_with(&[6, 7, 8]) || reader.wait_for(5).len() >= 5, "{came:?}");
         reader.stop().ok();
-        // Nothing is left for it now.
-        assert!(sidecar.subscribe(&["--consumer", "audit", "--until", "current"]).end().ok().is_empty());
+        // What was acknowledged in the last moment may come once more; then nothing is left.
+        eventually("nothing is left", || {
+            sidecar.subscribe(&["--consumer", "audit", "--until", "current"]).end().ok().is_empty()
+        });
         sidecar.program.stop().ok();
     });
 }
@@ -53,16 +55,22 @@ fn an_ephemeral_consumer_begins_with_what_is_committed_from_now_on() {
         db.sql(T);
         insert(db, 1..4);
         let sidecar = Sidecar::start(db, &[]);
+        // It holds the log from here on.
+        sidecar.subscribe(&["--consumer", "holder", "--until", "current"]).end().ok();
         let reader = sidecar.subscribe(&["--limit", "2"]);
         reader.wait_for_log("subscribed");
         insert(db, 4..7);
         assert_eq!(ids(&reader.end().ok()), [4, 5], "as many as were asked for");
         // Where one was, by its position: that transaction again, and what follows.
         let all = sidecar.subscribe(&["--from", "earliest", "--until", "current"]).end().ok();
-        assert_eq!(ids(&all), [4, 5, 6]);
-        let at = all[0]["pos"].as_str().expect("a position").to_owned();
-        let again = sidecar.subscribe(&["--from", &at, "--until", "current"]).end().ok();
-        assert_eq!(ids(&again), [4, 5, 6]);
+        // A binary log has what was there before us, too.
+        assert!(ids(&all).ends_with(&[4, 5, 6]), "{all:?}");
+        // In MySQL's positions the transaction's own GTID is among those that were seen.
+        if db.url.starts_with("postgres") {
+            let at = all[all.len() - 3]["pos"].as_str().expect("a position").to_owned();
+            let again = sidecar.subscribe(&["--from", &at, "--until", "current"]).end().ok();
+            assert_eq!(ids(&again), [4, 5, 6]);
+        }
     });
 }
 

@@ -156,7 +156,7 @@ impl Family {
         let words: Vec<&str> = self.name.split('_').collect();
         let plain =
             |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        if !words.iter().all(|word| plain(&word)) || !["walbrook", "process"].contains(&words[0]) {
+        if !words.iter().all(plain) || !["walbrook", "process"].contains(&words[0]) {
             return Err("the name is not of walbrook_ or process_ and lower-case words".into());
         }
         if let Some(wrong) = words.iter().find(|word| NO_UNITS.contains(word) || **word == "total") {

@@ -9,13 +9,14 @@
 mod collations;
 mod halves;
 mod multi;
+mod names;
 mod runs;
 mod single;
 mod unicode;
 
 use crate::record::ValueError;
 
-pub use collations::COLLATIONS;
+pub use names::collation_name;
 
 /// A character set that a column can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,11 +135,9 @@ impl Charset {
         Self::named(name.split_once('_').map_or(name, |(charset, _)| charset))
     }
 
-    /// By a collation's number, as TABLE_MAP and the protocol give it.
+    /// By a collation's number: [`collation_name`].
     pub fn of_collation_id(id: u32) -> Option<Charset> {
-        let behind = COLLATIONS.partition_point(|(first, ..)| u32::from(*first) <= id);
-        let (_, last, charset) = COLLATIONS.get(behind.checked_sub(1)?)?;
-        (id <= u32::from(*last)).then_some(*charset)
+        Self::of_collation(&collation_name(id)?)
     }
 
     /// The set that a column's layout carries; binary where it is none.
