@@ -9,7 +9,7 @@ use walbrook::source::postgres::error::code;
 use walbrook::source::postgres::sql::Sql;
 
 use super::{parse, told};
-use crate::support::{Server, Version, project};
+use crate::support::{Server, Version, free_port, project};
 
 /// The port of the server that was chosen, by both clients.
 async fn chosen(info: &ConnInfo) -> u16 {
@@ -107,12 +107,7 @@ impl Standby {
         // Whoever runs the primary must own it.
         let owner = format!("--reference={}", primary.file("data").display());
         assert!(Command::new("chown").args(["-R", &owner]).arg(&data).status().unwrap().success());
-        let port = loop {
-            let port = rand::random_range(20_000..32_000);
-            if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                break port;
-            }
-        };
+        let port = free_port();
         let (version, dir) = (primary.version().number().to_string(), dir.display().to_string());
         let standby = Standby { port, version, dir };
         let socket = format!("unix_socket_directories={}", standby.dir);

@@ -91,11 +91,11 @@ fn connect(url: &str) -> Result<Box<dyn Db>, Failed> {
     Ok(Box::new(Connection { runtime, client }))
 }
 
-/// Class 57 is operator intervention, 08 a connection exception; without a code the connection broke.
+/// Class 57 is operator intervention, 08 a connection exception, 40 a deadlock; without a code the connection broke.
 fn failed(error: tokio_postgres::Error) -> Failed {
-    let away =
-        error.as_db_error().is_none_or(|error| ["57", "08"].iter().any(|class| error.code().code().starts_with(class)));
-    Failed { away, message: error.to_string() }
+    let passing = |code: &str| ["57", "08", "40"].iter().any(|class| code.starts_with(class));
+    let passes = error.as_db_error().is_none_or(|error| passing(error.code().code()));
+    Failed { passes, message: error.to_string() }
 }
 
 impl Db for Connection {

@@ -8,8 +8,9 @@ pub type Cells = Vec<Option<String>>;
 /// Why a statement failed.
 #[derive(Debug)]
 pub struct Failed {
-    /// The server is away, or went away in the middle; anything else is a mistake of the test.
-    pub away: bool,
+    /// The server is away, went away in the middle, or took a transaction back that was in the way of another; anything else is
+    /// a mistake of the test.
+    pub passes: bool,
     pub message: String,
 }
 

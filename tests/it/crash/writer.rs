@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rand::RngExt as _;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{SeedableRng, random};
 
 use super::target::{Cells, Connect, Db, Dialect, Failed};
 
@@ -131,12 +131,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(id: i64, dialect: Dialect) -> Writer {
-        let seed = random();
+    pub fn new(id: i64, dialect: Dialect, seed: u64) -> Writer {
         Writer {
             id,
             dialect,
-            rng: StdRng::seed_from_u64(seed),
+            rng: StdRng::seed_from_u64(seed * WRITERS as u64 + id as u64),
             tables: HashMap::new(),
             next: 0,
             seq: 0,
@@ -401,8 +400,8 @@ impl Writer {
                 }
                 Ok::<(), Failed>(())
             })();
-            if let Err(Failed { away, message }) = result {
-                assert!(away, "writer {}: {message}", self.id);
+            if let Err(Failed { passes, message }) = result {
+                assert!(passes, "writer {}: {message}", self.id);
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -426,13 +425,13 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(connect: &Connect, dialect: Dialect, pause_ms: u64) -> Load {
+    pub fn start(connect: &Connect, dialect: Dialect, pause_ms: u64, seed: u64) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let committed = Arc::new(AtomicU64::new(0));
         let mut threads: Vec<_> = (0..WRITERS)
             .map(|id| {
                 let (connect, stop, committed) = (connect.clone(), stop.clone(), committed.clone());
-                std::thread::spawn(move || Writer::new(id, dialect).write(&connect, &stop, &committed, pause_ms))
+                std::thread::spawn(move || Writer::new(id, dialect, seed).write(&connect, &stop, &committed, pause_ms))
             })
             .collect();
         if let Some(tidy) = dialect.tidy {

@@ -131,7 +131,7 @@ fn run(script: &str, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// A port nobody listens on, below the range (32768 and up) from which clients' ports are given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = rand::random_range(20_000..32_000);
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -10,6 +10,7 @@ pub mod mysql;
 mod postgres;
 pub mod proxy;
 
+pub use instance::free_port;
 pub use postgres::{Database, Server, Version};
 
 /// The program under test (another build of it, where `WALBROOK` names one), with nothing of the caller's environment that
