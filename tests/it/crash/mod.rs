@@ -247,13 +247,9 @@ fn ended_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
     None
 }
 
-fn signal(name: &str, child: &Child) {
-    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
-}
-
 fn terminate(child: &mut Child) -> ExitStatus {
-    signal("TERM", child);
+    let sent = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
     ended_within(child, STOP_TIMEOUT).unwrap_or_else(|| {
         let _ = child.kill();
         panic!("SIGTERM did not end it in {STOP_TIMEOUT:?}");

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::PATIENCE;
 use super::stamped::Seen;
-use crate::crash::{ended_within, signal};
+use crate::crash::ended_within;
 use crate::support::walbrook;
 
 /// What is read and who reads it, over all processes that were this consumer.
@@ -24,6 +25,8 @@ pub struct Reader {
     checked: Arc<Mutex<Checked>>,
     /// The last transaction that it has whole.
     pub whole: Arc<AtomicI64>,
+    /// While it is so nothing of its lines is read: it cannot write, and reads no further.
+    stopped: Arc<AtomicBool>,
     process: Option<(Child, JoinHandle<()>)>,
     started: u32,
     pub kills: u32,
@@ -49,6 +52,7 @@ impl Reader {
             dir: dir.to_owned(),
             checked: Arc::default(),
             whole: Arc::default(),
+            stopped: Arc::default(),
             process: None,
             started: 0,
             kills: 0,
@@ -66,11 +70,14 @@ impl Reader {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("walbrook starts");
         let mut lines = BufReader::with_capacity(1 << 16, child.stdout.take().expect("stdout"));
-        let (checked, whole) = (self.checked.clone(), self.whole.clone());
+        let (checked, whole, stopped) = (self.checked.clone(), self.whole.clone(), self.stopped.clone());
         let reading = std::thread::spawn(move || {
             let mut line = String::new();
             // Half a line at the end of what a killed process has written is no line.
             while lines.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
+                while stopped.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 let mut checked = locked(&checked);
                 if checked.wrong.is_none()
                     && let Err(error) = checked.seen.line(line.trim_end())
@@ -115,6 +122,7 @@ impl Reader {
     }
 
     fn end(&mut self) {
+        self.reads(true);
         if let Some((mut child, reading)) = self.process.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -122,9 +130,9 @@ impl Reader {
         }
     }
 
-    pub fn signal(&self, name: &str) {
-        let (child, _) = self.process.as_ref().expect("a process");
-        signal(name, child);
+    /// Whether its lines are read: one whose are not stays connected, and alive.
+    pub fn reads(&self, reads: bool) {
+        self.stopped.store(!reads, Ordering::Relaxed);
     }
 
     /// Waits for an end of its own accord.
