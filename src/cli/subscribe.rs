@@ -31,6 +31,7 @@ use crate::pipeline::Backoff;
 use crate::proto::v1::change_stream_client::ChangeStreamClient;
 use crate::proto::v1::{self, Start, subscribe_request, subscribe_response};
 use crate::record::Position;
+use crate::sink::reader_went_away;
 use crate::source::tls::{self, Names, Plan, Tls};
 
 /// What is to be subscribed to, and how.
@@ -143,6 +144,11 @@ pub async fn run(subscription: Subscription) -> Result<()> {
         };
         let error = match ended {
             Ok(()) => return Ok(()),
+            // `walbrook subscribe … | head` has what it wanted.
+            Err(error) if reader_went_away(&error) => {
+                tracing::info!(written = tail.lines, "the reader of stdout went away");
+                return Ok(());
+            }
             Err(error) if error.is_transient() && (met || subscription.wait) => error,
             Err(error) => return Err(error),
         };

@@ -1,5 +1,7 @@
 //! Consumers: durable and ephemeral, their returns, their filters.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -103,6 +105,30 @@ fn what_is_not_wanted_is_not_sent() {
         assert_eq!(ids(&others.end().ok()), [7]);
         let marks = marks.end().ok();
         assert_eq!(marks.iter().map(|record| record["op"].as_str().unwrap()).collect::<Vec<_>>(), ["b", "e"]);
+    });
+}
+
+#[test]
+fn a_reader_of_stdout_that_goes_away_is_no_failure() {
+    on_each("head", |db| {
+        db.sql(T);
+        insert(db, 1..2);
+        let sidecar = Sidecar::start(db, &[]);
+        let mut command = crate::support::walbrook();
+        command.args(["subscribe", "--wait", &sidecar.address(), "--from", "snapshot"]);
+        let mut reader = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        // The pipe is closed behind the first line.
+        BufReader::new(reader.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+        assert!(line.contains("\"op\":\"r\""), "{line}");
+        let (mut next, mut status) = (2, None);
+        eventually("it ends", || {
+            insert(db, next..next + 1);
+            next += 1;
+            status = reader.try_wait().expect("its status");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.code()), Some(0));
     });
 }
 
