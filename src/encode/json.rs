@@ -40,7 +40,8 @@ use crate::record::{
     Before, CdcRecord, Cell, Change, Column, Origin, Position, Row, Scratch, TableSchema, Txn, ValueError,
 };
 
-use plan::{Plan, Plans};
+use super::versions::Versions;
+use plan::Plan;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonOptions {
@@ -50,7 +51,7 @@ pub struct JsonOptions {
 
 pub struct JsonEncoder {
     options: JsonOptions,
-    plans: Plans,
+    plans: Versions<Plan>,
     tail: Tail,
     work: Work,
 }
@@ -96,7 +97,7 @@ impl Tail {
 
 impl JsonEncoder {
     pub fn new(options: JsonOptions) -> Self {
-        JsonEncoder { options, plans: Plans::default(), tail: Tail::default(), work: Work::default() }
+        JsonEncoder { options, plans: Versions::default(), tail: Tail::default(), work: Work::default() }
     }
 
     /// One more with the same options.
@@ -129,7 +130,7 @@ impl JsonEncoder {
         match &record.change {
             Change::Begin | Change::Commit => out.extend_from_slice(b"{\"op\":\"?\""),
             Change::Insert { table, after } => {
-                let plan = self.plans.of(table);
+                let plan = self.plans.of(table, || Plan::new(table));
                 out.extend_from_slice(&plan.head);
                 let encoded = key(plan, after, &mut self.work.scratch, out).and_then(|()| {
                     out.extend_from_slice(b",\"before\":null,\"after\":");
@@ -139,7 +140,7 @@ impl JsonEncoder {
                 unchanged(plan, &mut self.work, out);
             }
             Change::Update { table, before, after } => {
-                let plan = self.plans.of(table);
+                let plan = self.plans.of(table, || Plan::new(table));
                 out.extend_from_slice(&plan.head);
                 let encoded = key(plan, after, &mut self.work.scratch, out)
                     .and_then(|()| rows(plan, before, after, &mut self.work, out));
@@ -147,7 +148,7 @@ impl JsonEncoder {
                 unchanged(plan, &mut self.work, out);
             }
             Change::Delete { table, before } => {
-                let plan = self.plans.of(table);
+                let plan = self.plans.of(table, || Plan::new(table));
                 out.extend_from_slice(&plan.head);
                 let old_key = match before {
                     Before::None => {

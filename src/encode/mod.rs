@@ -8,5 +8,6 @@
 mod hex;
 mod json;
 pub mod proto;
+mod versions;
 
 pub use json::{JsonEncoder, JsonOptions};

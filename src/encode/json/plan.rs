@@ -1,8 +1,5 @@
 //! What a table version's lines have in common, compiled once.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use crate::print::quoted;
 use crate::record::TableSchema;
 
@@ -10,8 +7,6 @@ use crate::record::TableSchema;
 pub(super) const OP_AT: usize = 7;
 
 pub(super) struct Plan {
-    /// Held, so that its address stays that of this version.
-    schema: Arc<TableSchema>,
     /// `{"op":"?","db":…,"schema":…,"table":…,"key":`.
     pub(super) head: Box<[u8]>,
     pub(super) names: Box<[Name]>,
@@ -29,12 +24,12 @@ pub(super) fn subject(schema: &TableSchema, out: &mut Vec<u8>) {
 }
 
 impl Plan {
-    fn new(schema: &Arc<TableSchema>) -> Self {
+    pub(super) fn new(schema: &TableSchema) -> Self {
         let mut head = Vec::new();
         subject(schema, &mut head);
         head.extend_from_slice(b",\"key\":");
         let names = schema.columns.iter().map(|column| Name::new(&column.name)).collect();
-        Plan { schema: schema.clone(), head: head.into(), names, key: schema.key.clone() }
+        Plan { head: head.into(), names, key: schema.key.clone() }
     }
 }
 
@@ -79,47 +74,5 @@ impl Name {
             }
             Name::Long(text) => out.extend_from_slice(text),
         }
-    }
-}
-
-/// A plan is 32 bytes a column and the table's names: 1,024 tables of 20 columns take 900 KB. A database with more changing tables at
-/// once compiles some of them again.
-const MAX_PLANS: usize = 1024;
-
-#[derive(Default)]
-pub(super) struct Plans {
-    plans: Vec<Plan>,
-    /// From the address of a version, which its plan keeps alive, to its plan.
-    by_address: HashMap<usize, usize>,
-    last: usize,
-}
-
-impl Plans {
-    #[inline]
-    pub(super) fn of(&mut self, schema: &Arc<TableSchema>) -> &Plan {
-        if !self.plans.get(self.last).is_some_and(|plan| Arc::ptr_eq(&plan.schema, schema)) {
-            self.last = self.find(schema);
-        }
-        &self.plans[self.last]
-    }
-
-    fn find(&mut self, schema: &Arc<TableSchema>) -> usize {
-        let address = Arc::as_ptr(schema) as usize;
-        if let Some(&index) = self.by_address.get(&address) {
-            return index;
-        }
-        if self.plans.len() == MAX_PLANS {
-            self.plans.clear();
-            self.by_address.clear();
-        }
-        let index = self.plans.len();
-        self.plans.push(Plan::new(schema));
-        self.by_address.insert(address, index);
-        index
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.plans.len()
     }
 }

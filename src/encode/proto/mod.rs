@@ -330,8 +330,8 @@ impl ProtoEncoder {
         };
         // Its columns as they are sent; the shape itself is not.
         let mut plans = Plans::default();
-        let plan = table.map(|table| plans.of(table, &self.options.filter, false, &mut Vec::new()));
-        let table = plan.and_then(|plan| plan.wanted.as_ref()).map(|wanted| &*wanted.shape.schema);
+        let wanted = table.and_then(|table| wanted(&mut plans, &self.options.filter, table));
+        let table = wanted.map(|wanted| &*wanted.shape.schema);
         wrong.at(record, table, self.options.max_message_bytes)
     }
 
@@ -384,7 +384,7 @@ impl ProtoEncoder {
             _ => return self.rare(operation, record, same),
         };
         let schemas = &mut self.message.schemas;
-        let Some(wanted) = &mut self.plans.of(table, &self.options.filter, true, schemas).wanted else {
+        let Some(wanted) = self.plans.of(table, &self.options.filter, true, schemas) else {
             return Ok(false);
         };
         if !same {
@@ -417,9 +417,8 @@ impl ProtoEncoder {
     /// Changes that are no rows.
     fn rare(&mut self, operation: Operation, record: &CdcRecord<'_>, same: bool) -> Result<bool, Wrong> {
         let (plans, filter) = (&mut self.plans, &self.options.filter);
-        let mut reference = |table, schemas: &mut Vec<u8>| {
-            plans.of(table, filter, true, schemas).wanted.as_ref().map(|wanted| wanted.reference)
-        };
+        let mut reference =
+            |table, schemas: &mut Vec<u8>| plans.of(table, filter, true, schemas).map(|wanted| wanted.reference);
         let schemas = &mut self.message.schemas;
         let mut change = v1::Change { operation: operation.into(), ordinal: record.ordinal, ..v1::Change::default() };
         match record.change {
@@ -455,7 +454,7 @@ impl ProtoEncoder {
 
 /// What is wanted of a table, without a shape to send.
 fn wanted<'p>(plans: &'p mut Plans, filter: &Filter, table: &Arc<TableSchema>) -> Option<&'p Wanted> {
-    plans.of(table, filter, false, &mut Vec::new()).wanted.as_ref()
+    plans.of(table, filter, false, &mut Vec::new()).map(|wanted| &*wanted)
 }
 
 /// Changes of this transaction follow; no other one is open.

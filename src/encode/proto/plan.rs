@@ -12,18 +12,13 @@ use prost::Message as _;
 
 use super::wire::{Guess, VARINT, bytes_field, key, varint};
 use super::{ColumnFilter, Filter, schema};
+use crate::encode::versions::Versions;
 use crate::record::{Before, Cell, Column, Row, TableSchema};
 
 /// Field of `Batch`.
 const SCHEMAS: u8 = 4;
 
-pub(super) struct Plan {
-    /// Held, so that its address stays that of this version.
-    source: Arc<TableSchema>,
-    /// None where the filter does not want the table.
-    pub(super) wanted: Option<Wanted>,
-}
-
+/// A table that the filter wants.
 pub(super) struct Wanted {
     pub(super) shape: Shape,
     pub(super) reference: u32,
@@ -67,24 +62,20 @@ impl Shape {
     }
 }
 
-/// Versions whose plan is kept; a plan of 20 columns takes a few hundred bytes. With more tables than this some plans are
-/// compiled again.
-const MAX_PLANS: usize = 1024;
 /// The number that `TableSchema.reference` promises.
 const MAX_REFERENCES: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Plans {
-    plans: Vec<Plan>,
-    /// From the address of a version, which its plan keeps alive, to its plan.
-    by_address: HashMap<usize, usize>,
-    last: usize,
+    /// None where the filter does not want the table.
+    plans: Versions<Option<Wanted>>,
     /// From a shape's message, without its reference, to its reference.
     references: HashMap<Box<[u8]>, u32>,
 }
 
 impl Plans {
-    /// The plan of a version. A shape that was not sent yet is appended to `schemas` as a field of a `Batch`.
+    /// The plan of a version; none where the filter does not want the table. A shape that was not sent yet is appended to
+    /// `schemas` as a field of a `Batch`.
     #[inline]
     pub(super) fn of(
         &mut self,
@@ -92,48 +83,9 @@ impl Plans {
         filter: &Filter,
         typed: bool,
         schemas: &mut Vec<u8>,
-    ) -> &mut Plan {
-        if !self.plans.get(self.last).is_some_and(|plan| Arc::ptr_eq(&plan.source, source)) {
-            self.last = self.find(source, filter, typed, schemas);
-        }
-        &mut self.plans[self.last]
-    }
-
-    fn find(&mut self, source: &Arc<TableSchema>, filter: &Filter, typed: bool, schemas: &mut Vec<u8>) -> usize {
-        let address = Arc::as_ptr(source) as usize;
-        if let Some(&index) = self.by_address.get(&address) {
-            return index;
-        }
-        if self.plans.len() == MAX_PLANS {
-            self.plans.clear();
-            self.by_address.clear();
-        }
-        let wanted = filter.table.as_ref().is_none_or(|wants| wants(source)).then(|| {
-            let shape = match &filter.column {
-                None => Shape { schema: source.clone(), columns: None },
-                Some(keeps) => project(source, keeps),
-            };
-            let reference = if typed { self.reference(&shape.schema, schemas) } else { 0 };
-            let mut head = vec![key(2, VARINT)];
-            varint(reference.into(), &mut head);
-            head.push(key(3, VARINT));
-            Wanted { shape, reference, head: head.into(), guesses: Guesses::default() }
-        });
-        let index = self.plans.len();
-        self.plans.push(Plan { source: source.clone(), wanted });
-        self.by_address.insert(address, index);
-        index
-    }
-
-    fn reference(&mut self, shape: &TableSchema, schemas: &mut Vec<u8>) -> u32 {
-        let mut message = schema::message(shape);
-        let content = message.encode_to_vec();
-        let next = self.references.len() as u32 + 1;
-        *self.references.entry(content.into()).or_insert_with(|| {
-            message.reference = next;
-            bytes_field(SCHEMAS, &message.encode_to_vec(), schemas);
-            next
-        })
+    ) -> Option<&mut Wanted> {
+        let Plans { plans, references } = self;
+        plans.of(source, || compile(source, filter, typed.then_some(references), schemas)).as_mut()
     }
 
     /// Whether one record more could need more references than there are: its own shape and one before it.
@@ -152,8 +104,39 @@ impl Plans {
     pub(super) fn forget(&mut self, kept: usize) {
         self.references.retain(|_, reference| *reference as usize <= kept);
         self.plans.clear();
-        self.by_address.clear();
     }
+}
+
+/// `references`: none where shapes are not sent.
+fn compile(
+    source: &Arc<TableSchema>,
+    filter: &Filter,
+    references: Option<&mut HashMap<Box<[u8]>, u32>>,
+    schemas: &mut Vec<u8>,
+) -> Option<Wanted> {
+    if filter.table.as_ref().is_some_and(|wants| !wants(source)) {
+        return None;
+    }
+    let shape = match &filter.column {
+        None => Shape { schema: source.clone(), columns: None },
+        Some(keeps) => project(source, keeps),
+    };
+    let reference = references.map_or(0, |references| refer(references, &shape.schema, schemas));
+    let mut head = vec![key(2, VARINT)];
+    varint(reference.into(), &mut head);
+    head.push(key(3, VARINT));
+    Some(Wanted { shape, reference, head: head.into(), guesses: Guesses::default() })
+}
+
+fn refer(references: &mut HashMap<Box<[u8]>, u32>, shape: &TableSchema, schemas: &mut Vec<u8>) -> u32 {
+    let mut message = schema::message(shape);
+    let content = message.encode_to_vec();
+    let next = references.len() as u32 + 1;
+    *references.entry(content.into()).or_insert_with(|| {
+        message.reference = next;
+        bytes_field(SCHEMAS, &message.encode_to_vec(), schemas);
+        next
+    })
 }
 
 /// The shape of the columns that are kept, and which they are; the key's stay. None where all are kept.
