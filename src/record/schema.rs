@@ -54,6 +54,14 @@ pub struct Column {
     pub utf8: bool,
 }
 
+impl Column {
+    /// A column that may be NULL, of a type whose wire bytes say everything.
+    pub fn new(name: &str, source_type: &str, (data_type, decode): (DataType, Decode)) -> Self {
+        let (name, source_type) = (name.into(), source_type.into());
+        Column { name, data_type, source_type, nullable: true, decode, layout: 0, utf8: false }
+    }
+}
+
 /// Decodes the bytes of one cell.
 pub type Decode = for<'b> fn(&'b [u8], Form<'b>) -> Result<Value<'b>, ValueError>;
 

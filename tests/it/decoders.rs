@@ -52,17 +52,9 @@ fn type_of(oid: u32, named: &HashMap<u32, String>) -> (DataType, Decode) {
 
 fn schema_of(relation: &Relation<'_>, version: u32, named: &HashMap<u32, String>) -> Arc<TableSchema> {
     let columns = relation.columns.iter().map(|column| {
-        let (data_type, decode) = type_of(column.type_oid, named);
         let source_type = named.get(&column.type_oid).cloned().unwrap_or_else(|| column.type_oid.to_string());
-        Column {
-            name: column.name.into(),
-            data_type,
-            source_type: source_type.into(),
-            nullable: !column.key,
-            decode,
-            layout: 0,
-            utf8: false,
-        }
+        let nullable = !column.key;
+        Column { nullable, ..Column::new(column.name, &source_type, type_of(column.type_oid, named)) }
     });
     let key = relation.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(index, _)| index as u16);
     Arc::new(TableSchema {

@@ -28,15 +28,7 @@ fn schema() -> Arc<TableSchema> {
     fn text<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
         str::from_utf8(bytes).map(Value::Text).map_err(|_| ValueError::new("text", bytes))
     }
-    let column = |name: &str| Column {
-        name: name.into(),
-        data_type: DataType::Text,
-        source_type: "text".into(),
-        nullable: true,
-        decode: text,
-        layout: 0,
-        utf8: false,
-    };
+    let column = |name| Column::new(name, "text", (DataType::Text, text));
     Arc::new(TableSchema {
         id: 1,
         version: 1,

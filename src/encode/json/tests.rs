@@ -20,15 +20,7 @@ fn number<'b>(bytes: &'b [u8], _: Form<'b>) -> Result<Value<'b>, ValueError> {
 }
 
 fn column(name: &str, decode: Decode) -> Column {
-    Column {
-        name: name.into(),
-        data_type: DataType::Text,
-        source_type: format!("type of {name}").into(),
-        nullable: true,
-        decode,
-        layout: 0,
-        utf8: false,
-    }
+    Column::new(name, &format!("type of {name}"), (DataType::Text, decode))
 }
 
 fn table(version: u32, columns: Vec<Column>, key: &[u16]) -> Arc<TableSchema> {

@@ -85,15 +85,7 @@ fn walk(
 /// A column whose values can be of any type; as an array its elements can.
 pub(super) fn column(name: &str) -> Column {
     let array = ArrayType { element: DataType::Text, decode, walk, layout: 0, delimiter: b',' };
-    Column {
-        name: name.into(),
-        data_type: DataType::Array(Box::new(array)),
-        source_type: format!("type of {name}").into(),
-        nullable: true,
-        decode,
-        layout: 0,
-        utf8: false,
-    }
+    Column::new(name, &format!("type of {name}"), (DataType::Array(Box::new(array)), decode))
 }
 
 pub(super) fn table(name: &str, version: u32, columns: &[&str], key: &[u16]) -> Arc<TableSchema> {

@@ -181,15 +181,8 @@ mod tests {
     use crate::record::{Cell, Column, DataType, Identity, Position, Txn, ValueError};
 
     fn table(name: &str, columns: usize) -> Arc<TableSchema> {
-        let column = |n: usize| Column {
-            name: format!("c{n}").into(),
-            data_type: DataType::Text,
-            source_type: "text".into(),
-            nullable: true,
-            decode: |_, _| Err(ValueError::new("nothing", b"")),
-            layout: 0,
-            utf8: false,
-        };
+        let column =
+            |n| Column::new(&format!("c{n}"), "text", (DataType::Text, |_, _| Err(ValueError::new("nothing", b""))));
         Arc::new(TableSchema {
             id: 1,
             version: 1,

@@ -36,17 +36,8 @@ pub fn row(index: usize) -> [String; 7] {
 
 pub fn schema() -> Arc<TableSchema> {
     let columns = COLUMNS.iter().map(|&(name, oid, source_type)| {
-        let (data_type, decode) = text::scalar(oid);
-        let utf8 = text::is_text(&data_type);
-        Column {
-            name: name.into(),
-            data_type,
-            source_type: source_type.into(),
-            nullable: true,
-            decode,
-            layout: 0,
-            utf8,
-        }
+        let scalar = text::scalar(oid);
+        Column { utf8: text::is_text(&scalar.0), ..Column::new(name, source_type, scalar) }
     });
     Arc::new(TableSchema {
         id: 16_400,

@@ -40,15 +40,7 @@ pub fn widest() -> usize {
 
 /// A table of `width` columns of all types in turn, the first of them its key.
 pub fn table(width: usize) -> Arc<TableSchema> {
-    let column = |(index, (data_type, decode)): (usize, (DataType, Decode))| Column {
-        name: format!("c{index}").into(),
-        data_type,
-        source_type: "type".into(),
-        nullable: true,
-        decode,
-        layout: 0,
-        utf8: false,
-    };
+    let column = |(index, decoded)| Column::new(&format!("c{index}"), "type", decoded);
     Arc::new(TableSchema {
         id: 1,
         version: 1,

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 use walbrook::error::{Class, Error, Finding, Result};
 use walbrook::flow::{BatchWriter, Outlet};
 use walbrook::record::{
-    Cell, Change, Column, DataType, Identity, Lineage, Lsn, Origin, Position, SinkOffset, StateEntry, TableSchema, Txn,
-    Value,
+    Cell, Change, Column, DataType, Decode, Identity, Lineage, Lsn, Origin, Position, SinkOffset, StateEntry,
+    TableSchema, Txn, Value,
 };
 use walbrook::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
 use walbrook::source::{Gap, Lanes, Ready, Source, State, Stored, StreamEnd, Verdict};
@@ -209,15 +209,8 @@ pub struct ScriptedSource {
 
 impl ScriptedSource {
     pub fn new(log: &Log) -> Self {
-        let column = Column {
-            name: "bytes".into(),
-            data_type: DataType::Bytes,
-            source_type: "bytea".into(),
-            nullable: false,
-            decode: |bytes, _| Ok(Value::Text(str::from_utf8(bytes).unwrap_or_default())),
-            layout: 0,
-            utf8: false,
-        };
+        let decode: Decode = |bytes, _| Ok(Value::Text(str::from_utf8(bytes).unwrap_or_default()));
+        let column = Column::new("bytes", "bytea", (DataType::Bytes, decode));
         let schema = TableSchema {
             id: 1,
             version: 1,
