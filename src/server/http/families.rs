@@ -14,7 +14,7 @@ use super::health;
 use super::process::{self, Figures};
 use crate::error::Class;
 use crate::flow::{Failures, Histogram, Measure, Member, Observed, Phase, Progress, Role, Totals, Unit};
-use crate::record::{Counted, Lineage, Operation};
+use crate::record::{ByOperation, Counted, Lineage, Operation};
 use crate::source;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,19 @@ impl View {
     }
 }
 
+impl Family {
+    fn new(
+        name: impl Into<Cow<'static, str>>,
+        kind: Kind,
+        unit: Option<Unit>,
+        labels: Vec<&'static str>,
+        help: impl Into<Cow<'static, str>>,
+        samples: impl Fn(&View) -> Samples + 'static,
+    ) -> Family {
+        Family { name: name.into(), kind, unit, labels, help: help.into(), samples: Box::new(samples) }
+    }
+}
+
 /// A family without labels.
 fn plain(
     name: &'static str,
@@ -112,7 +125,7 @@ fn plain(
     value: fn(&View) -> Option<Value>,
 ) -> Family {
     let samples = move |view: &View| value(view).map(|value| (Vec::new(), value)).into_iter().collect();
-    Family { name: name.into(), kind, unit, labels: Vec::new(), help: help.into(), samples: Box::new(samples) }
+    Family::new(name, kind, unit, Vec::new(), help, samples)
 }
 
 fn count(value: u64) -> Option<Value> {
@@ -127,43 +140,38 @@ const BYTES: Option<Unit> = Some(Unit::Bytes);
 const SECONDS: Option<Unit> = Some(Unit::Seconds);
 
 pub fn families() -> Vec<Family> {
-    use Kind::{Counter, Gauge};
+    use Kind::{Counter, Gauge, Info};
     let mut all = vec![
-        Family {
-            name: "walbrook_build".into(),
-            kind: Kind::Info,
-            unit: None,
-            labels: vec!["version"],
-            help: "What is running".into(),
-            samples: Box::new(|_| vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], Value::Count(1))]),
-        },
-        Family {
-            name: "walbrook_source".into(),
-            kind: Kind::Info,
-            unit: None,
-            labels: vec!["kind", "system", "timeline", "database", "stream"],
-            help: "Whose log is read".into(),
-            samples: Box::new(|view| {
+        Family::new("walbrook_build", Info, None, vec!["version"], "What is running", |_| {
+            vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], Value::Count(1))]
+        }),
+        Family::new(
+            "walbrook_source",
+            Info,
+            None,
+            vec!["kind", "system", "timeline", "database", "stream"],
+            "Whose log is read",
+            |view| {
                 let whose = view.lineage.iter();
                 let labels =
                     whose.map(|l| [&l.kind, &l.system, &l.timeline, &l.database, &l.stream].map(String::clone));
                 labels.map(|labels| (labels.to_vec(), Value::Count(1))).collect()
-            }),
-        },
+            },
+        ),
         plain("walbrook_ready", Gauge, None, "1 when /readyz answers 200", |view| {
             Some(flag(health::readiness(&view.progress).yes))
         }),
-        Family {
-            name: "walbrook_phase".into(),
-            kind: Gauge,
-            unit: None,
-            labels: vec!["phase"],
-            help: "1 for what the pipeline does: starting, snapshot, stream, draining".into(),
-            samples: Box::new(|view| {
+        Family::new(
+            "walbrook_phase",
+            Gauge,
+            None,
+            vec!["phase"],
+            "1 for what the pipeline does: starting, snapshot, stream, draining",
+            |view| {
                 let now = view.progress.phase();
                 Phase::ALL.map(|phase| (vec![phase.name().to_owned()], flag(phase == now))).into()
-            }),
-        },
+            },
+        ),
         traffic("walbrook_events", None, "Records read, by table and operation", |counted| counted.records),
         traffic(
             "walbrook_event_row",
@@ -201,8 +209,7 @@ fn traffic(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn
             let labels = [source, table, operation.name()].map(str::to_owned).to_vec();
             (counted.records > 0).then(|| (labels, Value::Count(value(counted))))
         };
-        let of_table = |(table, counts): &(String, _)| -> Samples {
-            let counts: &crate::record::ByOperation = counts;
+        let of_table = |(table, counts): &(String, ByOperation)| -> Samples {
             let by_operation = Operation::ALL.into_iter().zip(counts);
             by_operation.filter_map(|(operation, counted)| sample(table, operation, *counted)).collect()
         };
@@ -210,8 +217,7 @@ fn traffic(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn
         samples.extend(sample("", Operation::Message, view.totals.messages));
         samples
     };
-    let labels = vec!["source", "table", "operation"];
-    Family { name: name.into(), kind: Kind::Counter, unit, labels, help: help.into(), samples: Box::new(samples) }
+    Family::new(name, Kind::Counter, unit, vec!["source", "table", "operation"], help, samples)
 }
 
 fn errors(name: &'static str, help: &'static str, failures: fn(&View) -> &Failures) -> Family {
@@ -219,9 +225,7 @@ fn errors(name: &'static str, help: &'static str, failures: fn(&View) -> &Failur
         let failures = failures(view);
         Class::ALL.map(|class| (vec![class.name().to_owned()], Value::Count(failures.of(class)))).into()
     };
-    let labels = vec!["class"];
-    let kind = Kind::Counter;
-    Family { name: name.into(), kind, unit: None, labels, help: help.into(), samples: Box::new(samples) }
+    Family::new(name, Kind::Counter, None, vec!["class"], help, samples)
 }
 
 fn known(bytes: u64) -> Option<Value> {
@@ -297,14 +301,8 @@ fn measured(measure: &'static Measure) -> Family {
         let labels = |label: &str| measure.label.map(|_| label.to_owned()).into_iter().collect();
         readings.map(|reading| (labels(reading.label), Value::Number(reading.value))).collect()
     };
-    Family {
-        name: format!("walbrook_source_{}", measure.name).into(),
-        kind: Kind::Gauge,
-        unit: measure.unit,
-        labels: measure.label.into_iter().collect(),
-        help: measure.help.into(),
-        samples: Box::new(samples),
-    }
+    let labels = measure.label.into_iter().collect();
+    Family::new(format!("walbrook_source_{}", measure.name), Kind::Gauge, measure.unit, labels, measure.help, samples)
 }
 
 fn snapshot_families() -> Vec<Family> {
@@ -340,30 +338,24 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
             let members = view.members.iter().filter(|member| member.role == role);
             members.filter_map(|member| Some((vec![member.name.clone()], value(view, member)?))).collect()
         };
-        Family {
-            name: format!("walbrook_{noun}_{name}").into(),
-            kind,
-            unit,
-            labels: vec![noun],
-            help: help.replace("{}", noun).into(),
-            samples: Box::new(samples),
-        }
+        Family::new(format!("walbrook_{noun}_{name}"), kind, unit, vec![noun], help.replace("{}", noun), samples)
     };
-    let failures = Family {
-        name: format!("walbrook_{noun}_errors").into(),
-        kind: Counter,
-        unit: None,
-        labels: vec![noun, "class"],
-        help: format!("Failures of the {noun} that were tried again, by class").into(),
-        samples: Box::new(move |view| {
-            let members = view.members.iter().filter(|member| member.role == role);
-            let classes = members.flat_map(|member| Class::ALL.map(|class| (member, class)));
-            let sample = |(member, class): (&Arc<Member>, Class)| {
-                (vec![member.name.clone(), class.name().to_owned()], Value::Count(member.failures.of(class)))
-            };
-            classes.map(sample).collect()
-        }),
+    let failures = move |view: &View| -> Samples {
+        let members = view.members.iter().filter(|member| member.role == role);
+        let classes = members.flat_map(|member| Class::ALL.map(|class| (member, class)));
+        let sample = |(member, class): (&Arc<Member>, Class)| {
+            (vec![member.name.clone(), class.name().to_owned()], Value::Count(member.failures.of(class)))
+        };
+        classes.map(sample).collect()
     };
+    let failures = Family::new(
+        format!("walbrook_{noun}_errors"),
+        Counter,
+        None,
+        vec![noun, "class"],
+        format!("Failures of the {noun} that were tried again, by class"),
+        failures,
+    );
     vec![
         family("records", Counter, None, "Records given to the {}", |_, member| count(member.records.get())),
         family("queue_batches", Gauge, None, "Batches that wait for the {} or are being written", |_, member| {

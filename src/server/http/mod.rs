@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::flow::Progress;
 
 pub use exposition::render;
@@ -144,10 +144,4 @@ async fn readyz(State(progress): State<Arc<Progress>>) -> impl IntoResponse {
 fn answer(answer: Answer) -> impl IntoResponse {
     let status = if answer.yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], answer.reason + "\n")
-}
-
-impl From<std::fmt::Error> for Error {
-    fn from(cause: std::fmt::Error) -> Self {
-        Error::bug("writing the metrics").because(cause)
-    }
 }
