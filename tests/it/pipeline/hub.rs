@@ -9,16 +9,13 @@ use tokio::task::JoinHandle;
 
 use super::script::{Journal, Key, Log, ScriptedLanes, ScriptedSource, at, number};
 use super::store::SharedStore;
+use super::{PATIENCE, options};
 use walbrook::error::Result;
 use walbrook::flow::Progress;
 use walbrook::pipeline::{
-    Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, LostPolicy, Options, Outcome,
-    Pipeline, Refused, SnapshotMode, State,
+    Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Outcome, Pipeline, Refused, State,
 };
 use walbrook::record::{Change, Origin, Seq};
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Bench {
     log: Log,
@@ -29,19 +26,6 @@ struct Running {
     hub: Hub,
     stop: watch::Sender<bool>,
     ended: JoinHandle<Result<Outcome>>,
-}
-
-fn options() -> Options {
-    Options {
-        snapshot: SnapshotMode::Never,
-        on_lost_position: LostPolicy::Fail,
-        budget_bytes: 1 << 20,
-        until: None,
-        limit: None,
-        commit_interval: Duration::from_millis(1),
-        drain_timeout: Duration::from_secs(10),
-        wait_for_server: false,
-    }
 }
 
 impl Bench {

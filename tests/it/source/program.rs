@@ -99,6 +99,13 @@ impl Program {
         self.child.id()
     }
 
+    /// The most memory that it has had, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process that runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
+        peak.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.lines.text.lock().unwrap().log.clone()

@@ -43,13 +43,6 @@ async fn ended(answers: &mut Streaming<v1::SubscribeResponse>) -> Status {
     }
 }
 
-/// The most memory the sidecar has had.
-fn high_water_kib(sidecar: &Sidecar) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.program.id())).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
-}
-
 /// Somebody who reads as one should, to the end of the test.
 fn witness(sidecar: &Sidecar) -> Program {
     let reader = sidecar.subscribe(&["--consumer", "witness", "--from", "latest"]);
@@ -179,11 +172,11 @@ fn who_asks_for_a_million_batches_and_acknowledges_none_gets_as_many_as_are_allo
             let mut number = 0;
             for round in 0..20 {
                 write(db, round * 10, 10, 10);
-                while witness.wait_for(round as usize * 10 + 10).len() < round as usize * 10 + 10 {}
+                witness.wait_for(round as usize * 10 + 10);
                 // What is sent is there soon; what is not sent never comes.
                 while let Ok(answer) = tokio::time::timeout(Duration::from_millis(300), answers.message()).await {
                     if let Some(subscribe_response::Response::Batch(batch)) =
-                        answer.expect("an answer").and_then(|answer| answer.response)
+                        answer.expect("an answer").expect("no end").response
                     {
                         (batches, changes, number) = (batches + 1, changes + batch.changes, batch.number);
                     }
@@ -237,10 +230,9 @@ fn who_reads_nothing_holds_up_nobody_and_costs_little() {
         // 40 MB, while the runtime of the mute clients does not run.
         write(db, 0, 2000, 20_000);
         assert_eq!(witness.wait_for(2000).len(), 2000);
-        let high = high_water_kib(&sidecar);
+        let high = sidecar.program.peak_kib();
         // 64 MiB by default, and a debug build takes about 20 MiB more than a release build.
         assert!(high < 100 << 10, "{high} KiB");
-        // The one that reads again hears all of it, or why not.
         drop(mute);
         witness.stop().ok();
         sidecar.program.stop().ok();
@@ -297,7 +289,7 @@ fn a_thousand_connections_are_too_many_and_do_no_harm() {
         };
         let refused = late();
         assert_eq!(refused.code(), Some(1), "{}", refused.log);
-        let high = high_water_kib(&sidecar);
+        let high = sidecar.program.peak_kib();
         assert!(high < 100 << 10, "{high} KiB");
         drop(sockets);
         eventually("there is room again", || late().code() == Some(0));

@@ -126,10 +126,7 @@ fn log_end(server: &Server) -> u64 {
 fn lag_in_bytes_is_what_the_server_has_written_since() {
     for server in servers() {
         let dir = tempfile::tempdir().unwrap();
-        server.table("wanted", 0);
-        let sink = [("SINK_TYPE", "stdout"), ("SINK_NAME", "pipe")];
-        let mut sidecar = Sidecar::start(&server, "wanted", dir.path(), &sink);
-        sidecar.wait_ready(200, "all of the server's log is durable");
+        let mut sidecar = Sidecar::with_pipe(&server, dir.path());
         let idle = log_end(&server);
         let lag = |sidecar: &Sidecar, name: &str| {
             let labels: &[(&str, &str)] = if name.contains("sink") { &[("sink", "pipe")] } else { &[] };

@@ -102,10 +102,7 @@ fn server_figures(server: &Server, page: &super::openmetrics::Page) {
 fn a_sink_that_stands_still_and_a_stop_that_waits_for_it() {
     for server in servers() {
         let dir = tempfile::tempdir().unwrap();
-        server.table("wanted", 0);
-        let sink = [("SINK_TYPE", "stdout"), ("SINK_NAME", "pipe")];
-        let mut sidecar = Sidecar::start(&server, "wanted", dir.path(), &sink);
-        sidecar.wait_ready(200, "all of the server's log is durable");
+        let mut sidecar = Sidecar::with_pipe(&server, dir.path());
         // A pipe holds 64 KiB, and nobody reads it.
         server.insert("wanted", 1, 2_000, 1_000);
         let reason = sidecar.wait_ready(503, "sink pipe stands still: nothing became durable for");

@@ -112,6 +112,14 @@ impl Sidecar {
         Self::start_as(walbrook(), server, table, dir, variables)
     }
 
+    /// Of an empty table `wanted`, ready, with a pipe that nobody reads as its sink `pipe`.
+    pub fn with_pipe(server: &Server, dir: &Path) -> Sidecar {
+        server.table("wanted", 0);
+        let sidecar = Self::start(server, "wanted", dir, &[("SINK_TYPE", "stdout"), ("SINK_NAME", "pipe")]);
+        sidecar.wait_ready(200, "all of the server's log is durable");
+        sidecar
+    }
+
     pub fn start_as(
         mut command: Command,
         server: &Server,

@@ -1,8 +1,6 @@
 //! Another server takes over while a stream runs.
 
-use std::path::Path;
-
-use super::MySql;
+use super::{MySql, ids_of};
 use crate::source::Subject;
 use crate::source::program::{Stream, eventually};
 use crate::support::mysql::{Server, Version};
@@ -13,15 +11,6 @@ const T: &str = "create table t (id int primary key, v varchar(200))";
 fn either(first: &Server, second: &Server) -> String {
     let (one, other) = (first.url_as("root"), format!(",127.0.0.1:{}/", second.port()));
     format!("{}{other}", one.trim_end_matches('/'))
-}
-
-/// The ids of a file's rows, in its order.
-fn ids(file: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    lines
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["after"]["id"].as_u64().unwrap())
-        .collect()
 }
 
 /// Of two domains by turns, where the server has them: their GTIDs are not of one sequence.
@@ -49,7 +38,7 @@ fn a_replica_takes_over_within_one_run() {
         let program = crate::source::program::Program::start(command());
         let has = |last: u64| replica.sql(db.name(), "select coalesce(max(id), 0) from t") == last.to_string();
         write(&primary, db.name(), 1..50);
-        eventually("the first rows are there", || ids(&file).len() == 49);
+        eventually("the first rows are there", || ids_of(&file).len() == 49);
         eventually("the replica has them", || has(49));
         // Rows that the replica has and we have not: they wait in the socket, and further ones nowhere.
         program.signal("STOP");
@@ -65,15 +54,15 @@ fn a_replica_takes_over_within_one_run() {
         others.iter_mut().for_each(|other| assert_eq!(other.sql("select 1"), ["1"]));
         program.signal("CONT");
         write(&replica, db.name(), 100..150);
-        eventually("those of the new server are there", || ids(&file).last() == Some(&149));
-        assert_eq!(ids(&file), (1..150).collect::<Vec<_>>(), "{}: {}", version.name(), program.log());
+        eventually("those of the new server are there", || ids_of(&file).last() == Some(&149));
+        assert_eq!(ids_of(&file), (1..150).collect::<Vec<_>>(), "{}: {}", version.name(), program.log());
         program.stop().ok();
         others.iter_mut().for_each(|other| assert_eq!(other.sql("select 1"), ["1"], "nobody else was disturbed"));
         write(&replica, db.name(), 150..160);
         let again = crate::source::program::Program::start(command());
-        eventually("the next run goes on", || ids(&file).last() == Some(&159));
+        eventually("the next run goes on", || ids_of(&file).last() == Some(&159));
         again.stop().ok();
-        assert_eq!(ids(&file), (1..160).collect::<Vec<_>>(), "{}", version.name());
+        assert_eq!(ids_of(&file), (1..160).collect::<Vec<_>>(), "{}", version.name());
     }
 }
 

@@ -50,13 +50,6 @@ fn prepared_transactions_beyond_the_limit_stop_it_and_are_not_lost(db: &MySql<'_
     assert_eq!(program.stop().ok().len(), 2_101);
 }
 
-/// What a process has taken at most, in KiB.
-fn peak_kib(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process that runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
-    peak.trim().trim_end_matches("kB").trim().parse().expect("a number")
-}
-
 /// Behind these 64 MiB each table may take 6 KiB: its definition in the history, its plan, its schema, what stores it.
 const MANY_KIB: u64 = (64 << 10) + 6 * TABLES;
 const TABLES: u64 = 5_000;
@@ -92,7 +85,7 @@ fn thousands_of_tables(version: Version) {
         }
         found = records.len();
     }
-    let peak = peak_kib(program.id());
+    let peak = program.peak_kib();
     assert_eq!(program.stop().ok().len(), found);
     assert!(peak < MANY_KIB, "{}: {peak} KiB", version.name());
     // Another process knows them from the store.
@@ -100,7 +93,7 @@ fn thousands_of_tables(version: Version) {
     change(&|n| format!("delete from t{n} where id = 1;"));
     let records = program.wait_for(TABLES as usize);
     assert!(records.iter().enumerate().all(|(n, record)| record["table"] == format!("t{n}") && record["op"] == "d"));
-    let peak = peak_kib(program.id());
+    let peak = program.peak_kib();
     assert_eq!(program.stop().ok().len(), TABLES as usize);
     assert!(peak < MANY_KIB, "{}: {peak} KiB at the second start", version.name());
 }

@@ -115,6 +115,15 @@ impl Subject for MySql<'_> {
     }
 }
 
+/// The ids of a file's rows so far, in its order.
+fn ids_of(file: &std::path::Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    lines
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["after"]["id"].as_u64().unwrap())
+        .collect()
+}
+
 impl Session for Client {
     fn execute(&mut self, sql: &str) {
         self.sql(sql);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{MySql, numbers};
+use super::{MySql, ids_of, numbers};
 use crate::source::Subject;
 use crate::source::program::{Program, Stream, eventually};
 use crate::support::mysql::{Server, Version};
@@ -11,14 +11,6 @@ const T: &str = "create table t (id int primary key, v varchar(200))";
 
 /// Far more than a batch: what is known of the end comes after most of it is written.
 const ROWS: u32 = 20_000;
-
-fn ids(file: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    lines
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["after"]["id"].as_u64().unwrap())
-        .collect()
-}
 
 fn to_file(db: &MySql<'_>, stream: &Stream<'_>, file: &Path, more: &[&str]) -> Program {
     Program::start(stream.command(&db.url(), &[&["--output", file.to_str().unwrap()], more].concat()))
@@ -55,12 +47,12 @@ fn what_is_rolled_back_in_the_log_is_in_no_file() {
             rows(100_000),
             rows(200_000)
         ));
-        eventually("the last row is there", || ids(&file).last() == Some(&5));
-        assert_eq!(ids(&file), [1, 2, 3, 4, 5], "{}: {}", version.name(), program.log());
+        eventually("the last row is there", || ids_of(&file).last() == Some(&5));
+        assert_eq!(ids_of(&file), [1, 2, 3, 4, 5], "{}: {}", version.name(), program.log());
         let log = program.log();
         assert!(log.contains("rolled back"), "it was delivered in part and taken back: {log}");
         program.stop().ok();
-        assert_eq!(ids(&file), [1, 2, 3, 4, 5]);
+        assert_eq!(ids_of(&file), [1, 2, 3, 4, 5]);
     }
 }
 
@@ -96,7 +88,7 @@ fn what_a_crash_has_cut_off_is_in_no_file() {
         for last in [2, 3] {
             let program = to_file(&db, &stream, &file, &["--until", "current"]);
             let ended = program.end();
-            assert_eq!(ids(&file), (1..=last).collect::<Vec<_>>(), "{}: {}", version.name(), ended.log);
+            assert_eq!(ids_of(&file), (1..=last).collect::<Vec<_>>(), "{}: {}", version.name(), ended.log);
             assert_eq!(ended.log.contains("never ended"), last == 2, "{}", ended.log);
             ended.ok();
             db.execute(&format!("insert into t values ({}, '')", last + 1));
