@@ -34,8 +34,8 @@ pub fn merge(tree: &mut Node, variables: &Variables, problems: &mut Vec<Problem>
     }
 }
 
-/// Variables with our prefix that are not keys: `WALBROOK_CONFIG` names the file, `WALBROOK_TOKEN` is of `subscribe`, and Kubernetes gives every container
-/// `WALBROOK_PORT`, `WALBROOK_SERVICE_HOST`… when a service is called walbrook.
+/// Variables with our prefix that are not keys: `WALBROOK_CONFIG` names the file, `WALBROOK_TOKEN` is of `subscribe`, and
+/// Kubernetes gives every container `WALBROOK_PORT`, `WALBROOK_SERVICE_HOST`… when a service is called walbrook.
 fn is_foreign(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return true };
     rest == "CONFIG" || rest == "TOKEN" || rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")

@@ -1,6 +1,6 @@
 //! A client of the gRPC stream that does little besides: it counts changes, gives credit and acknowledges.
 //!
-//! `consume ADDRESS [--consumer NAME] [--at POSITION] [--format typed|json] [--read] [--latency] [--changes N]`
+//! `drain ADDRESS [--consumer NAME] [--at POSITION] [--format typed|json] [--read] [--latency] [--changes N]`
 //!
 //! Begins at the position, else with what is committed from now on. The first line on stdout is where the stream begins, as
 //! soon as it is open. Ends with 0 after N changes, without --changes never. `--read` decodes every message as a consumer

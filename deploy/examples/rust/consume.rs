@@ -109,7 +109,7 @@ impl Consumer {
             request.metadata_mut().insert("authorization", token);
         }
         let open = v1::SubscribeRequest { request: Some(Say::Open(self.opening())) };
-        tell(&say, open).await?;
+        tell(&say, open).await;
         let mut responses = ChangeStreamClient::new(channel).subscribe(request).await?.into_inner();
         let mut schemas = HashMap::new();
         while let Some(response) = responses.message().await? {
@@ -128,7 +128,7 @@ impl Consumer {
             std::io::stdout().flush().map_err(|error| Status::internal(error.to_string()))?;
             // Here the work is durable; now the batch may be acknowledged, and not before.
             let ack = v1::SubscribeRequest { request: Some(Say::Ack(v1::Ack { number: batch.number })) };
-            tell(&say, ack).await?;
+            tell(&say, ack).await;
             if self.done() {
                 say = None; // Nothing more from us: the server takes the last Ack and ends the call.
             }
@@ -166,11 +166,10 @@ impl Consumer {
 }
 
 /// A call that has ended takes nothing more: its status says why.
-async fn tell(say: &Option<mpsc::Sender<v1::SubscribeRequest>>, request: v1::SubscribeRequest) -> Result<(), Status> {
+async fn tell(say: &Option<mpsc::Sender<v1::SubscribeRequest>>, request: v1::SubscribeRequest) {
     if let Some(say) = say {
         let _ = say.send(request).await;
     }
-    Ok(())
 }
 
 #[tokio::main(flavor = "current_thread")]
