@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cut::Stalled;
 use super::place::Place;
 use super::relation::{Relations, Target};
 use super::transaction::Group;
@@ -189,6 +190,16 @@ impl Decoder {
     /// Where the stream is, for messages.
     pub fn here(&self) -> String {
         format!("{}:{}", self.place.file, self.place.offset)
+    }
+
+    /// What is known where a dump ends inside an event.
+    pub fn stalled(&self) -> Stalled {
+        Stalled {
+            file: self.place.file.clone(),
+            offset: self.place.offset,
+            open: self.group.as_ref().map(|group| (group.start, group.gtid.clone())),
+            executed: self.executed.clone(),
+        }
     }
 
     /// How far the log has been read.

@@ -5,6 +5,7 @@ mod auth;
 pub mod catalog;
 pub mod check;
 pub mod connection;
+mod cut;
 mod decoder;
 mod dial;
 pub mod discover;

@@ -7,6 +7,7 @@
 //! - Nothing is left on the server.
 
 mod behind;
+mod reading;
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,31 +16,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::ask::{Ask, TextRow, number, text};
+use self::reading::{Dumping, Run};
+use super::ask::{Ask, text};
 use super::catalog::Catalog;
 use super::connection::Connection;
-use super::decoder::{Decoder, Search, Start, Void};
+use super::decoder::{Decoder, Void};
 use super::dump::{Dump, DumpFrom, DumpOptions, Next};
 use super::extent::LogFiles;
 use super::observer::LogObserver;
 use super::relation::Relations;
 use super::replica::Replica;
-use super::replies::Replies;
 use super::retention::{self, Observed};
 use super::schema::{Host, TableDef};
 use super::server::{self, Server};
 use super::snapshot::{Progress, Snapshot, Views, Wanted};
-use super::stream::{self, Stream};
+use super::stream;
 use super::url::ConnInfo;
 use super::xa::{Xa, XidKey};
-use super::{Settings, check, discover, idle, prepared, status};
+use super::{Settings, check, discover, prepared, status};
 use crate::error::{Context, Error, Finding, Result};
 use crate::fault;
-use crate::flow::{BatchWriter, Outlet};
-use crate::record::{BinlogPosition, Lineage, Origin, Position, Seen};
+use crate::flow::Outlet;
+use crate::record::{BinlogPosition, Lineage, Origin, Position};
 use crate::source::tables::Selection;
 use crate::source::{Observer, Ready, Source, State, Stored, StreamEnd, Verdict};
 use crate::wire::mysql::event::{Body, Flavor, Format};
@@ -64,13 +65,6 @@ pub struct MySqlSource {
     dumping: Option<Dumping>,
     /// What positions are in bytes.
     files: Arc<LogFiles>,
-}
-
-/// A connection that reads the log, as the server knows it.
-struct Dumping {
-    /// [`Lineage::system`]: the number means something there alone.
-    system: String,
-    id: u32,
 }
 
 /// The connection for questions, and who answers.
@@ -166,69 +160,6 @@ impl MySqlSource {
         self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))
     }
 
-    /// Asks the server for its log from there on.
-    async fn dump(&mut self, from: &BinlogPosition) -> Result<(Dump, Flavor, u64)> {
-        let (heartbeat, semi_sync, wanted) =
-            (self.settings.heartbeat, self.settings.semi_sync, self.settings.server_id);
-        let known = self.replica.take();
-        let sql = self.sql().await?;
-        let (flavor, number, system) = (flavor(&sql.server), sql.server.position_number(), sql.server.system());
-        let by_gtid = sql.server.uses_gtids();
-        let info = sql.connection.same_server().clone();
-        let mut connection = Connection::connect(&info).await?;
-        let replica = match known {
-            Some(replica) => {
-                replica.check(&mut connection).await?;
-                replica
-            }
-            None => Replica::choose(&mut connection, wanted).await?,
-        };
-        let start = match &from.seen {
-            Seen::Executed(set) if by_gtid => DumpFrom::Gtids(set),
-            _ if from.file.is_empty() => {
-                return Err(Error::config(format!(
-                    "the position {from} is one of GTIDs, and the server has them switched off"
-                ))
-                .remedy("name a file and an offset, or SET GLOBAL gtid_mode = ON"));
-            }
-            _ => DumpFrom::File { file: &from.file, offset: from.offset },
-        };
-        let dump = Dump::start(connection, &replica, start, &DumpOptions { heartbeat, semi_sync })
-            .await
-            .map_err(|error| error.context(format!("asking for the log from {from} on")));
-        self.replica = Some(replica);
-        let dump = dump?;
-        self.dumping = Some(Dumping { system, id: dump.connection_id() });
-        Ok((dump, flavor, number))
-    }
-
-    /// Ends the server's half of a dump that is over. Behind a failover or a restart its number is somebody else's.
-    async fn end_dump(&mut self) {
-        let Some(Dumping { system, id }) = self.dumping.take() else { return };
-        let Ok(sql) = self.sql().await else { return };
-        if sql.server.system() != system {
-            return;
-        }
-        // Id, User, Host, db, Command.
-        let ended = match sql.connection.rows("SHOW PROCESSLIST", "looking for a dump that is over").await {
-            Ok(rows) => {
-                let user = sql.connection.same_server().user.as_str();
-                let ours = |row: &TextRow| {
-                    number(row, 0) == Some(id.into()) && text(row, 1) == user && text(row, 4).starts_with("Binlog Dump")
-                };
-                if !rows.iter().any(ours) {
-                    return;
-                }
-                sql.connection.execute(&format!("KILL {id}")).await.map(drop)
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            // It has gone by itself, mostly.
-            tracing::debug!(?error, id, "ending the server's half of a dump");
-        }
-    }
-
     /// When a file of the log was begun; none where the server does not have it.
     async fn file_created(&mut self, file: &str) -> Result<Option<u32>> {
         let heartbeat = self.settings.heartbeat;
@@ -316,130 +247,6 @@ impl MySqlSource {
             (StreamEnd::Reached, decoder) => Ok(decoder),
             // What never ended is passed over the next time.
             (end, _) => Err(Error::transient(format!("catching up ended before its point: {end:?}"))),
-        }
-    }
-
-    /// Streams until the end that was asked for. What the decoder knows comes back whatever happens.
-    async fn run(&mut self, from: &Arc<BinlogPosition>, run: Run<'_>) -> Result<(StreamEnd, Decoder)> {
-        let limit_bytes = self.settings.xa_limit_bytes;
-        let prepared = self.prepared()?;
-        if prepared.known.is_none() && prepared.baseline.is_none() {
-            let xa = Xa::restore(&prepared.state, limit_bytes)?;
-            let relations = self.restored(from).await?;
-            self.prepared()?.known = Some((relations, xa));
-        }
-        let log = self.dump(from).await?;
-        run.outlet.progress.connected();
-        let prepared = self.prepared()?;
-        let baseline = prepared.baseline.take();
-        let (relations, mut xa) =
-            prepared.known.take().or(baseline).ok_or_else(|| Error::bug("nothing is known of the tables"))?;
-        if let Some(found) = prepared.found.take() {
-            // Not stored: their end is the next that is read of them, in this run or in the next.
-            xa.adopt(found)?;
-            xa.settle();
-        }
-        let (ended, mut decoder) = self.read(log, from, run, (relations, xa)).await;
-        self.voids = std::mem::take(&mut decoder.voids);
-        match ended {
-            Ok(end) => Ok((end, decoder)),
-            Err(error) => {
-                let unprepared = decoder.unprepared.take();
-                self.keep(decoder)?;
-                match unprepared {
-                    Some((xid, at)) => Err(self.find_ended(xid, &at, error).await?),
-                    None => Err(error),
-                }
-            }
-        }
-    }
-
-    /// Reads a log that was asked for, with what is known where it begins.
-    async fn read(
-        &mut self,
-        (mut dump, flavor, server): (Dump, Flavor, u64),
-        from: &Arc<BinlogPosition>,
-        run: Run<'_>,
-        (relations, xa): (Relations, Xa),
-    ) -> (Result<StreamEnd>, Decoder) {
-        let start = Start {
-            flavor,
-            from: from.clone(),
-            server,
-            until: run.until,
-            voids: self.voids.clone(),
-            search: run.search,
-        };
-        let writer = BatchWriter::new(run.outlet.clone(), run.origin);
-        let decoder = Decoder::new(writer, relations, xa, start);
-        let Some(Sql { connection, server: described }) = self.sql.take() else {
-            return (Err(Error::bug("a dump without a connection for questions")), decoder);
-        };
-        let (info, files) = (connection.same_server().clone(), self.files.clone());
-        let (heard, hears) = watch::channel(None);
-        let (tell, astray) = oneshot::channel();
-        let stream = Stream {
-            dump: &mut dump,
-            decoder,
-            progress: &run.outlet.progress,
-            files: &files,
-            heartbeat: self.settings.heartbeat,
-            confirmed: run.confirmed,
-            stop: run.stop,
-            heard,
-            astray,
-            replies: Replies::default(),
-            wants_ack: false,
-        };
-        let mut connection = Some(connection);
-        let watching = async {
-            let error = idle::watch(&mut connection, &described, &info, hears).await;
-            let _ = tell.send(error);
-            std::future::pending().await
-        };
-        let (ended, decoder) = tokio::select! {
-            ended = stream.run() => ended,
-            never = watching => never,
-        };
-        self.sql = connection.map(|connection| Sql { connection, server: described });
-        dump.close().await;
-        if ended.is_ok() {
-            self.end_dump().await;
-        }
-        (ended.map_err(|error| stream::explained(error, from)), decoder)
-    }
-
-    /// Takes back what a decoder knows, as far as it is on its way to the store.
-    fn keep(&mut self, decoder: Decoder) -> Result<()> {
-        let (mut relations, mut xa) = decoder.into_parts();
-        relations.roll_back();
-        xa.roll_back();
-        self.prepared()?.known = Some((relations, xa));
-        Ok(())
-    }
-}
-
-/// How a stream is to run.
-struct Run<'a> {
-    outlet: &'a Outlet,
-    origin: Origin,
-    until: Option<Arc<BinlogPosition>>,
-    confirmed: watch::Receiver<Option<Position>>,
-    stop: watch::Receiver<bool>,
-    /// Nothing is delivered, and this is looked for.
-    search: Option<Search>,
-}
-
-impl<'a> Run<'a> {
-    /// One that confirms nothing and is stopped by nobody but the end.
-    fn alone(outlet: &'a Outlet, origin: Origin, until: Arc<BinlogPosition>) -> Self {
-        Run {
-            outlet,
-            origin,
-            until: Some(until),
-            confirmed: watch::channel(None).1,
-            stop: watch::channel(false).1,
-            search: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::ask::{Ask, TextRow, number, text};
 use super::retention::{Gtids, LogFile};
 use super::server::{Flavor, Server};
 use crate::error::{Error, Result};
-use crate::record::gtid::{GtidSet, MariaDbGtid, MySqlGtids};
+use crate::record::gtid::{GtidSet, MariaDbGtid, MariaDbGtids, MySqlGtids};
 use crate::record::{BinlogPosition, Seen};
 
 /// The version from which nothing is called `MASTER` any more.
@@ -42,7 +42,7 @@ pub async fn tip(ask: &mut dyn Ask, server: &Server) -> Result<BinlogPosition> {
 }
 
 /// MariaDB's set as of this very offset: transactions go on meanwhile.
-async fn executed_at(ask: &mut dyn Ask, file: &str, offset: u64) -> Result<Seen> {
+pub async fn executed_at(ask: &mut dyn Ask, file: &str, offset: u64) -> Result<Seen> {
     let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", super::quote::literal(file));
     let rows = ask.rows(&sql, "asking for the GTIDs up to an offset of the log").await?;
     let position = rows.first().map(|row| text(row, 0)).unwrap_or_default();
@@ -116,13 +116,32 @@ const FIRST_EVENTS: u32 = 4;
 
 /// What was logged before a file of MariaDB's: its GTID_LIST.
 async fn gtid_list(ask: &mut dyn Ask, file: &str) -> Result<Vec<MariaDbGtid>> {
-    let doing = "reading what was logged before the oldest file";
-    let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {FIRST_EVENTS}", super::quote::literal(file));
-    let rows = ask.rows(&sql, doing).await?;
-    let list = rows.iter().find(|row| text(row, 2) == "Gtid_list");
     // `[0-1-5,1-2-3]`; a file of a server before 10.0.2 has none.
-    let list = list.map(|row| text(row, 5)).unwrap_or_default();
+    let list = first_event(ask, file, "Gtid_list").await?.unwrap_or_default();
     mariadb_list(list.trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// What was logged before a file, as it says itself; none where it does not.
+///
+/// # Errors
+/// Those of a query; Bug for an answer that is no GTID set.
+pub async fn logged_before(ask: &mut dyn Ask, server: &Server, file: &str) -> Result<Option<GtidSet>> {
+    let kind = if server.flavor == Flavor::MySql { "Previous_gtids" } else { "Gtid_list" };
+    let Some(list) = first_event(ask, file, kind).await? else { return Ok(None) };
+    if server.flavor == Flavor::MySql {
+        return mysql_set(&list).map(|set| Some(GtidSet::MySql(set)));
+    }
+    let mut set = MariaDbGtids::default();
+    mariadb_list(list.trim_start_matches('[').trim_end_matches(']'))?.into_iter().for_each(|gtid| set.insert(gtid));
+    Ok(Some(GtidSet::MariaDb(set)))
+}
+
+/// What SHOW BINLOG EVENTS says of one of the events that a file begins with.
+async fn first_event(ask: &mut dyn Ask, file: &str, kind: &str) -> Result<Option<String>> {
+    let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {FIRST_EVENTS}", super::quote::literal(file));
+    let rows = ask.rows(&sql, "reading what was logged before a file").await?;
+    // Log_name, Pos, Event_type, Server_id, End_log_pos, Info.
+    Ok(rows.iter().find(|row| text(row, 2) == kind).map(|row| text(row, 5).to_owned()))
 }
 
 fn mysql_set(text: &str) -> Result<MySqlGtids> {

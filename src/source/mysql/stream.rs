@@ -105,6 +105,8 @@ enum Stop {
     Packed(Range<usize>),
     /// A long event stands behind the frame.
     Long(Header),
+    /// The dump ended.
+    Ended(Error),
 }
 
 /// What a read brought.
@@ -246,14 +248,16 @@ impl Stream<'_> {
     fn scan_events(&mut self, feed: &mut Feed) -> Result<Scanned> {
         let Stream { dump, decoder, replies, wants_ack, .. } = self;
         let stopped = loop {
-            match dump.next()? {
-                Next::Dry => break Stop::Dry,
-                Next::Long(long) => {
+            match dump.next() {
+                // What was taken before stands in the frame.
+                Err(error) => break Stop::Ended(error),
+                Ok(Next::Dry) => break Stop::Dry,
+                Ok(Next::Long(long)) => {
                     *wants_ack = long.wants_ack;
                     let header = Header::parse(long.head);
                     break Stop::Long(header.data(|| format!("reading a long event at {}", decoder.here()))?);
                 }
-                Next::Event(event) => {
+                Ok(Next::Event(event)) => {
                     let (at, end) = (event.offset, event.offset + event.bytes.len());
                     // The fifth byte of an event is its type.
                     if event.bytes.get(4) == Some(&EventType::TRANSACTION_PAYLOAD.0) {
@@ -289,6 +293,7 @@ impl Stream<'_> {
         match stopped {
             Stop::Dry => Ok(Scanned::Dry),
             Stop::Full => Ok(Scanned::Full),
+            Stop::Ended(error) => Err(error),
             Stop::Step(step) => Ok(self.stepped(step, feed)),
             Stop::Packed(at) => self.packed(frame.slice(at), feed),
             Stop::Long(header) => {
@@ -543,6 +548,17 @@ pub fn explained(error: Error, from: &BinlogPosition) -> Error {
     {
         return Error::lost(format!("the server's log no longer continues {from}: it was reset or restored"))
             .because(error);
+    }
+    if has("max_allowed_packet") {
+        return Error::config(format!("the server's log holds an event behind {from} that is too long to be sent"))
+            .because(error)
+            .remedy("SET GLOBAL max_allowed_packet = 1073741824");
+    }
+    if has("bogus data") || has("crc check") || has("decryption") {
+        return Error::data(format!("the server's log is damaged behind {from}")).because(error).remedy(
+            "see what mysqlbinlog --verify-binlog-checksum says of the file; what is missing cannot be told: read the \
+             tables anew (on_lost_position: resnapshot, or `walbrook offsets reset` and a start)",
+        );
     }
     // A log that is written over while it is read, a file at its end: the next connection sees more.
     Error::transient(format!("the server cannot read its log on from {from}")).because(error)

@@ -36,6 +36,17 @@ impl Decoder {
         Step::Retracted
     }
 
+    /// The file ends inside an event, and the next one is read from its beginning. `counts_cut`: the server counts the open
+    /// transaction as logged, so that a dump that begins behind it begins in the next file.
+    pub fn pass_cut(&mut self, counts_cut: bool) -> Step {
+        let gtid = self.group.as_ref().and_then(|group| group.gtid.clone()).filter(|_| counts_cut);
+        let step = self.never_ended();
+        if let (Step::Next, Some(gtid), Some(executed)) = (&step, gtid, &mut self.executed) {
+            Arc::make_mut(executed).insert(&gtid);
+        }
+        step
+    }
+
     /// Takes back what was delivered of the open transaction. False where batches of it were sent.
     pub(super) fn take_back(&mut self) -> bool {
         match self.group.as_mut() {

@@ -115,38 +115,6 @@ fn a_restarted_server_is_found_again() {
     }
 }
 
-/// A transaction that a killed server had begun to write is cut off from its file, or closed by an event of its own.
-#[test]
-#[ignore = "its kills are at random moments: MariaDB may leave a file cut inside an event, which it then never sends on from"]
-fn a_file_that_a_crash_has_cut_is_passed() {
-    for version in Version::ALL {
-        let Some(server) = Server::own(version, &[]) else { continue };
-        let db = MySql::new(server.database("cut"));
-        db.execute(T);
-        let stream = Stream::new(&db, &[]);
-        let mut random = StdRng::seed_from_u64(1);
-        for round in 0..5 {
-            let mut sessions: Vec<_> = (0..2).map(|_| db.server().session(db.name())).collect();
-            for (number, session) in sessions.iter_mut().enumerate() {
-                let first = 1_000_000 * (1 + number as u64) + 100_000 * round;
-                // Nobody waits for its end.
-                session.send(&format!(
-                    "insert into t select {first} + n, repeat('x', 100) from ({}) numbers",
-                    numbers(20_000)
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(random.random_range(50..400)));
-            server.restart("kill");
-            db.execute(&format!("insert into t values ({round}, 'whole')"));
-        }
-        let records = stream.changes();
-        let mut found = ids(&records);
-        found.sort_unstable();
-        let there: Vec<u64> = db.query("select id from t order by id").lines().map(|id| id.parse().unwrap()).collect();
-        assert!(found == there, "{}: {} rows of {}", version.name(), found.len(), there.len());
-    }
-}
-
 #[test]
 fn files_end_and_the_next_begins() {
     for version in Version::ALL {

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod chunks;
+mod cut;
 mod failover;
 mod history;
 mod limits;
