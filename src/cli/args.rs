@@ -492,7 +492,8 @@ pub enum OffsetsCommand {
         /// The sink, as `offsets show` names it
         #[arg(long, value_name = "NAME")]
         sink: String,
-        /// The position to resume at: an LSN such as 16/B374D848; on MySQL FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS
+        /// The position to resume at: an LSN such as 16/B374D848; on MySQL FILE:OFFSET, FILE:OFFSET/GTIDS or
+        /// GTIDS. The pos of a change is one too: its transaction comes again, whole
         #[arg(value_name = "POSITION", value_parser = position)]
         position: Position,
     },

@@ -131,16 +131,19 @@ pub fn file_number(file: &str) -> u64 {
 }
 
 impl fmt::Display for BinlogPosition {
-    /// `binlog.000042:1234`, `binlog.000042:1234/uuid:1-23`, or a GTID set alone.
+    /// `binlog.000042:1234`, `binlog.000042:1234/uuid:1-23`, or a GTID set alone; a transaction's own place
+    /// `binlog.000042:1234#uuid:23`. What was seen stands behind a slash, what stands there behind `#`: on MariaDB the GTIDs
+    /// alone could be either.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
             write!(f, "{}:{}", self.file, self.offset)?;
         }
-        let slash = if self.file.is_empty() { "" } else { "/" };
         match &self.seen {
-            Seen::Transaction(gtid) => write!(f, "{slash}{gtid}"),
-            Seen::Executed(set) if !set.is_empty() => write!(f, "{slash}{set}"),
-            Seen::Nothing | Seen::Executed(_) => Ok(()),
+            Seen::Transaction(gtid) => write!(f, "#{gtid}"),
+            Seen::Executed(set) if set.is_empty() => Ok(()),
+            Seen::Executed(set) if self.file.is_empty() => set.fmt(f),
+            Seen::Executed(set) => write!(f, "/{set}"),
+            Seen::Nothing => Ok(()),
         }
     }
 }
@@ -148,7 +151,7 @@ impl fmt::Display for BinlogPosition {
 impl FromStr for BinlogPosition {
     type Err = Error;
 
-    /// Reads a resume position. Errors: `Config`.
+    /// Reads a resume position; of a transaction's own place it is where that begins. Errors: `Config`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let executed = |text: &str| text.parse().map(|set| Seen::Executed(Arc::new(set)));
         let of = |file: &str, offset, seen| BinlogPosition {
@@ -158,29 +161,36 @@ impl FromStr for BinlogPosition {
             file_created_unix_s: 0,
             seen,
         };
-        let (place, gtids) = match text.split_once('/') {
-            Some((place, gtids)) => (place, Some(gtids)),
-            None => (text, None),
+        let transaction = text.rsplit_once('#').and_then(|(place, gtid)| Some((place, gtid.parse().ok()?)));
+        let (place, gtids) = match (text.split_once('/'), &transaction) {
+            (_, Some((place, _))) => (*place, None),
+            (Some((place, gtids)), None) => (place, Some(gtids)),
+            (None, None) => (text, None),
         };
         // A file's number is digits behind a dot; no GTID has a dot.
         let file = place.rsplit_once(':').filter(|(file, _)| {
             file.rsplit_once('.').is_some_and(|(base, number)| !base.is_empty() && number.parse::<u64>().is_ok())
         });
         let Some((file, offset)) = file else {
-            return match gtids {
-                None => Ok(of("", 0, executed(text)?)),
-                Some(_) => Err(wrong(text)),
+            return match (gtids, transaction) {
+                (None, None) => Ok(of("", 0, executed(text)?)),
+                _ => Err(wrong(text)),
             };
         };
         let digits = offset.bytes().all(|byte| byte.is_ascii_digit());
         let offset = offset.parse().ok().filter(|_| digits).ok_or_else(|| wrong(text))?;
-        Ok(of(file, offset, gtids.map_or(Ok(Seen::Nothing), executed)?))
+        let seen = match (gtids, transaction) {
+            (_, Some((_, gtid))) => Seen::Transaction(gtid),
+            (Some(gtids), None) => executed(gtids)?,
+            (None, None) => Seen::Nothing,
+        };
+        Ok(of(file, offset, seen))
     }
 }
 
 fn wrong(text: &str) -> Error {
     Error::config(format!("reading the binlog position {text:?}")).remedy(
-        "write it as FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS, for example \
+        "write it as FILE:OFFSET, FILE:OFFSET/GTIDS, GTIDS or FILE:OFFSET#GTID (a change's pos), for example \
          binlog.000042:1234/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23",
     )
 }
@@ -210,9 +220,29 @@ mod tests {
             let position: BinlogPosition = gtids.parse().unwrap();
             assert_eq!((position.file.is_empty(), position.to_string().as_str()), (true, gtids));
         }
-        for wrong in
-            ["", "binlog.000042", "binlog.000042:", "binlog:4", "b.1:-4", "b.1:4/", "b.1:4/x", "16/B374D848", ":4"]
-        {
+        for (text, gtid) in [
+            (format!("b.9:18446744073709551615#{A}:t:5"), format!("{A}:t:5")),
+            ("a#b/c.1:4#0-1-5".into(), "0-1-5".into()),
+        ] {
+            let position: BinlogPosition = text.parse().unwrap();
+            assert_eq!((position.seen.clone(), position.to_string()), (Seen::Transaction(gtid.parse().unwrap()), text));
+        }
+        for wrong in [
+            "",
+            "#0-1-5",
+            "b.1#0-1-5",
+            "b.1:4#",
+            "b.1:4#0-1",
+            "b.1:4/0-1-5#0-1-6",
+            "binlog.000042",
+            "binlog.000042:",
+            "binlog:4",
+            "b.1:-4",
+            "b.1:4/",
+            "b.1:4/x",
+            "16/B374D848",
+            ":4",
+        ] {
             assert!(wrong.parse::<BinlogPosition>().is_err(), "{wrong:?}");
         }
     }

@@ -71,7 +71,9 @@ impl Position {
     pub fn binlog(&self) -> Result<&Arc<BinlogPosition>, Error> {
         match self {
             Position::MySql(position) => Ok(position),
-            Position::Postgres(_) => Err(self.of_another_kind("MySQL has FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS")),
+            Position::Postgres(_) => {
+                Err(self.of_another_kind("MySQL has FILE:OFFSET, FILE:OFFSET/GTIDS, FILE:OFFSET#GTID or GTIDS"))
+            }
         }
     }
 
@@ -132,8 +134,8 @@ impl FromStr for Position {
         }
         text.parse().map(|position| Position::MySql(Arc::new(position))).map_err(|_| {
             Error::config(format!("reading the position {text:?}")).remedy(
-                "write 16/B374D848 for Postgres; for MySQL and MariaDB FILE:OFFSET, FILE:OFFSET/GTIDS or GTIDS, \
-                 for example binlog.000042:1234/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23",
+                "write 16/B374D848 for Postgres; for MySQL and MariaDB FILE:OFFSET, FILE:OFFSET/GTIDS, \
+                 FILE:OFFSET#GTID (a change's pos) or GTIDS, for example binlog.000042:1234/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-23",
             )
         })
     }

@@ -23,6 +23,7 @@
 mod replay;
 mod rows;
 mod search;
+mod skip;
 mod statements;
 mod voids;
 
@@ -73,6 +74,8 @@ pub struct Start {
     pub voids: Vec<Void>,
     /// Nothing is delivered, and this is looked for.
     pub search: Option<Search>,
+    /// The dump begins with the file: what lies before this place of it is passed over.
+    pub skips_to: Option<u64>,
 }
 
 pub struct Decoder {
@@ -85,6 +88,7 @@ pub struct Decoder {
     end: Place,
     /// Until the stream has come by where it resumes, what it reads is older: a dump by GTID begins with the file.
     floor: Option<Arc<BinlogPosition>>,
+    skips_to: Option<u64>,
     executed: Option<Arc<GtidSet>>,
     until: Option<Arc<BinlogPosition>>,
     group: Option<Group>,
@@ -126,7 +130,7 @@ enum Ending {
 
 impl Decoder {
     pub fn new(writer: BatchWriter, relations: Relations, xa: Xa, start: Start) -> Self {
-        let Start { flavor, from, server, until, voids, search } = start;
+        let Start { flavor, from, server, until, voids, search, skips_to } = start;
         let same_server = from.server == server || from.server == 0;
         let executed = match &from.seen {
             Seen::Executed(set) => Some(set.clone()),
@@ -152,6 +156,7 @@ impl Decoder {
             place,
             end,
             floor: (same_server && !from.file.is_empty()).then(|| from.clone()),
+            skips_to,
             executed,
             until,
             group: None,
@@ -266,6 +271,12 @@ impl Decoder {
     /// One event as it came, which stands at `base` of the frame that its cells will point into.
     #[inline]
     pub fn event(&mut self, bytes: &[u8], base: usize) -> Result<Step> {
+        if self.skips() {
+            let header = Header::parse(bytes).map_err(|error| self.malformed(error))?;
+            if self.skipped(&header)? {
+                return Ok(Step::Next);
+            }
+        }
         let format = self.format;
         let event = format.open(bytes).map_err(|error| self.malformed(error))?;
         let body = event.parse(&format).map_err(|error| self.malformed(error))?;
@@ -387,6 +398,7 @@ impl Decoder {
         match body {
             Body::Gtid(gtid) => {
                 self.nothing_open()?;
+                let start = self.begins_at(start);
                 let place = self.place.transaction_number(start);
                 let mut group = Group::new(&self.place, start, if gtid.anonymous { place } else { gtid.number });
                 let tag = (!gtid.tag.is_empty()).then(|| gtid.tag.into());
@@ -417,8 +429,10 @@ impl Decoder {
                 self.between()
             }
             Body::Rotate(rotate) => {
+                let before = self.place.file.clone();
                 let other = self.place.rotate(&rotate)?;
                 if other {
+                    self.skipped_file(&before)?;
                     // Numbers of tables are a server process's own.
                     self.relations.forget_maps();
                     let lost = self.never_ended();
@@ -516,6 +530,7 @@ impl Decoder {
         if header.flags.artificial() {
             return Ok(Step::Next);
         }
+        let start = self.begins_at(start);
         let mut group = Group::new(&self.place, start, gtid.id.number);
         group.gtid = Some(Gtid::MariaDb(MariaDbGtid {
             domain: gtid.id.domain,

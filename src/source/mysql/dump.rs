@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::error::{MySqlError, number, server_error};
+use super::place::FIRST_EVENT;
 use super::replica::Replica;
 use super::server::Flavor;
 use super::transport::{Scanned, Transport, wire_error};
@@ -45,10 +46,17 @@ const MIN_SILENCE: Duration = Duration::from_secs(10);
 /// Where a dump begins.
 #[derive(Clone, Copy, Debug)]
 pub enum DumpFrom<'a> {
-    /// With the event that begins at this byte of the file.
-    File { file: &'a str, offset: u64 },
+    /// With the event that begins at this byte of the file; the protocol has no more bits for it.
+    File { file: &'a str, offset: u32 },
     /// With the first transaction that is not in the set.
     Gtids(&'a GtidSet),
+}
+
+impl<'a> DumpFrom<'a> {
+    /// With a file's first event.
+    pub fn beginning(file: &'a str) -> Self {
+        DumpFrom::File { file, offset: FIRST_EVENT as u32 }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -294,13 +302,7 @@ fn settings(flavor: Flavor, replica: &Replica, options: &DumpOptions, semi_sync:
 /// The dump's command; on MariaDB GTIDs go into session variables instead.
 async fn request(connection: &mut Connection, server_id: u32, from: DumpFrom<'_>) -> Result<Vec<u8>> {
     match (connection.server().flavor, from) {
-        (_, DumpFrom::File { file, offset }) => match u32::try_from(offset) {
-            Ok(offset) => Ok(command::binlog_dump(server_id, file, offset)),
-            Err(_) => Err(Error::config(format!(
-                "{file}:{offset} is beyond 4 GiB, from where no server dumps its log without GTIDs"
-            ))
-            .remedy("switch GTIDs on, or keep max_binlog_size at its 1 GiB and transactions below 3 GiB")),
-        },
+        (_, DumpFrom::File { file, offset }) => Ok(command::binlog_dump(server_id, file, offset)),
         (Flavor::MySql, DumpFrom::Gtids(GtidSet::MySql(set))) => {
             Ok(command::binlog_dump_gtid(server_id, &gtid_set::encode(set)))
         }
@@ -312,7 +314,7 @@ async fn request(connection: &mut Connection, server_id: u32, from: DumpFrom<'_>
                     position.join(",")
                 ))
                 .await?;
-            Ok(command::binlog_dump(server_id, "", 4))
+            Ok(command::binlog_dump(server_id, "", FIRST_EVENT as u32))
         }
         (_, DumpFrom::Gtids(set)) => Err(Error::bug(format!("{} is asked for the GTIDs {set}", connection.server()))),
     }

@@ -12,6 +12,7 @@ pub mod discover;
 pub mod dump;
 pub mod error;
 mod extent;
+mod far;
 mod idle;
 mod observer;
 mod payload;

@@ -12,10 +12,8 @@ use crate::record::gtid::{GtidSet, MariaDbGtid, MariaDbGtids, MySqlGtids};
 use crate::record::{BinlogPosition, Lineage, Position, Seen, file_number};
 use crate::source::{Gap, Verdict};
 
+use super::place::FIRST_EVENT;
 use super::server::identity_number;
-
-/// Before it stands the file's magic number.
-const FIRST_EVENT: u64 = 4;
 
 /// What the server says of itself and of its logs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -169,7 +169,7 @@ impl MySqlSource {
         let mut connection = Connection::connect(&info).await?;
         // A number of its own: the configured one is perhaps that of a running walbrook, whose store is being looked at.
         let replica = Replica::choose(&mut connection, None).await?;
-        let from = DumpFrom::File { file, offset: super::place::FIRST_EVENT };
+        let from = DumpFrom::beginning(file);
         let mut dump = Dump::start(connection, &replica, from, &DumpOptions { heartbeat, semi_sync: false }).await?;
         self.dumping = Some(Dumping { system, id: dump.connection_id() });
         let format = Format::unknown(flavor);

@@ -81,6 +81,8 @@ enum Feed {
     },
     /// The kept rows of a prepared transaction.
     Kept(Bytes),
+    /// A long event that is passed over.
+    Skipped(Header),
 }
 
 /// What a scan ended with.
@@ -206,7 +208,13 @@ impl Stream<'_> {
                             waiting = Some(self.joined(event, &mut feed)?);
                         }
                         Read::Part(more) => {
-                            if let (Feed::Payload { part, long, .. }, more) = (&mut feed, more) {
+                            if let Feed::Skipped(header) = &feed {
+                                self.progress.stream_bytes.add(more.as_ref().map_or(0, Bytes::len) as u64);
+                                if more.is_none() {
+                                    self.decoder.skip(header)?;
+                                    feed = Feed::Socket;
+                                }
+                            } else if let Feed::Payload { part, long, .. } = &mut feed {
                                 *long = more.is_some();
                                 *part = more.unwrap_or_default();
                                 last_read_bytes = part.len();
@@ -224,7 +232,7 @@ impl Stream<'_> {
         let (events_before, heartbeats_before) = (self.decoder.counts.events, self.decoder.counts.heartbeats);
         let scanned = match feed {
             Feed::Socket => self.scan_events(feed)?,
-            Feed::Joined => Scanned::Dry,
+            Feed::Joined | Feed::Skipped(_) => Scanned::Dry,
             Feed::Payload { .. } => self.scan_payload(feed)?,
             Feed::Kept(_) => self.scan_kept(feed)?,
         };
@@ -260,7 +268,7 @@ impl Stream<'_> {
                 Ok(Next::Event(event)) => {
                     let (at, end) = (event.offset, event.offset + event.bytes.len());
                     // The fifth byte of an event is its type.
-                    if event.bytes.get(4) == Some(&EventType::TRANSACTION_PAYLOAD.0) {
+                    if event.bytes.get(4) == Some(&EventType::TRANSACTION_PAYLOAD.0) && !decoder.skips() {
                         *wants_ack = event.wants_ack;
                         break Stop::Packed(at..end);
                     }
@@ -298,6 +306,7 @@ impl Stream<'_> {
             Stop::Packed(at) => self.packed(frame.slice(at), feed),
             Stop::Long(header) => {
                 *feed = match header.kind {
+                    _ if decoder.skips() => Feed::Skipped(header),
                     EventType::TRANSACTION_PAYLOAD => {
                         decoder.payload_begins()?;
                         let reader = Box::new(PayloadReader::new(header, decoder.checksum()));
@@ -498,7 +507,7 @@ impl Stream<'_> {
 async fn read(dump: &mut Dump, feed: &Feed) -> Result<Read> {
     match feed {
         Feed::Joined => dump.whole_event().await.map(Read::Event),
-        Feed::Payload { long: true, .. } => dump.event_part().await.map(Read::Part),
+        Feed::Payload { long: true, .. } | Feed::Skipped(_) => dump.event_part().await.map(Read::Part),
         Feed::Socket | Feed::Payload { .. } | Feed::Kept(_) => dump.fill().await.map(Read::Filled),
     }
 }

@@ -47,9 +47,9 @@ impl Target for Database<'_> {
         let columns: Vec<&str> = status.split('|').collect();
         self.place(&format!("{}:{}", columns[0], columns[1])).expect("a position")
     }
-    /// `binlog.000003:1234/GTIDs`: 24 bits for the file, 40 for the offset.
+    /// `binlog.000003:1234/GTIDs`, `binlog.000003:1234#GTID`: 24 bits for the file, 40 for the offset.
     fn place(&self, position: &str) -> Result<u64, String> {
-        let place = position.split('/').next().unwrap_or_default();
+        let place = position.split(['/', '#']).next().unwrap_or_default();
         let parse = || {
             let (file, offset) = place.rsplit_once(':')?;
             let (_, number) = file.rsplit_once('.')?;

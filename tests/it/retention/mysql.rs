@@ -46,7 +46,7 @@ async fn asked(server: &Server, position: &BinlogPosition) -> Result<(), String>
     let replica = Replica::choose(&mut connection, None).await.unwrap();
     let from = match &position.seen {
         Seen::Executed(set) => DumpFrom::Gtids(set),
-        _ => DumpFrom::File { file: &position.file, offset: position.offset },
+        _ => DumpFrom::File { file: &position.file, offset: position.offset.try_into().unwrap() },
     };
     let options = DumpOptions { heartbeat: Duration::from_millis(200), semi_sync: false };
     let mut dump = Dump::start(connection, &replica, from, &options).await.unwrap();

@@ -1,7 +1,7 @@
 //! The program under test, running, and what it has printed.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -241,7 +241,7 @@ pub fn run(subject: &dyn Subject, url: &str, dir: &Path, source: &str, top: &str
 pub struct Stream<'s> {
     subject: &'s dyn Subject,
     arguments: Vec<String>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl<'s> Stream<'s> {
@@ -262,7 +262,12 @@ impl<'s> Stream<'s> {
             all.extend(subject.all_tables());
         }
         all.extend(arguments.iter().map(|argument| argument.to_string()));
-        Stream { subject, arguments: all, _state: dir }
+        Stream { subject, arguments: all, state: dir }
+    }
+
+    /// Where its positions are stored.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.path().join("state")
     }
 
     pub fn command(&self, url: &str, arguments: &[&str]) -> Command {
@@ -302,12 +307,12 @@ pub fn assert_in_order(records: &[Value]) {
 }
 
 /// Where a position is in the log: a Postgres LSN as a number (`0/16B3748`), or the number of a MySQL file and the offset
-/// in it (`binlog.000003:1234`, with what was executed behind a slash).
+/// in it (`binlog.000003:1234`, with what was executed behind a slash, or its own GTID behind a #).
 #[track_caller]
 pub fn place(text: &Value) -> (u64, u64) {
     let Some((file, behind)) = text.as_str().and_then(|text| text.split_once(':')) else { return (0, lsn(text)) };
     let number = file.rsplit_once('.').expect("a file's number").1;
-    let offset = behind.split_once('/').map_or(behind, |(offset, _)| offset);
+    let offset = behind.split_once(['/', '#']).map_or(behind, |(offset, _)| offset);
     (number.parse().expect("a file's number"), offset.parse().expect("an offset"))
 }
 

@@ -42,6 +42,14 @@ struct Log {
 
 impl Log {
     fn new(void: Option<Void>) -> Log {
+        let mut log = Log::at("b.000001:4", None, void);
+        log.rotate("b.000001");
+        log.begin_file(true);
+        log
+    }
+
+    /// Nothing of the dump has come yet.
+    fn at(from: &str, skips_to: Option<u64>, void: Option<Void>) -> Log {
         let column = ColumnDef {
             name: "a".into(),
             column_type: Arc::new(ColumnType::parse("int", None, None)),
@@ -69,7 +77,7 @@ impl Log {
         let relations = Relations::of(Selection::default(), host, &catalog, &[]);
         let kept = Arc::new(Kept::default());
         let outlet = Outlet::new(Budget::new(1 << 20), kept.clone(), Arc::default());
-        let from: BinlogPosition = "b.000001:4".parse().unwrap();
+        let from: BinlogPosition = from.parse().unwrap();
         let start = Start {
             flavor: Flavor::MySql,
             from: Arc::new(from),
@@ -77,18 +85,22 @@ impl Log {
             until: None,
             voids: void.into_iter().collect(),
             search: None,
+            skips_to,
         };
         let writer = BatchWriter::new(outlet, Origin::Stream);
         let xa = Xa::restore(&State::new(), 1000).unwrap();
-        let mut log = Log { decoder: Decoder::new(writer, relations, xa, start), kept, offset: 4 };
-        log.rotate("b.000001");
-        log.begin_file(true);
-        log
+        Log { decoder: Decoder::new(writer, relations, xa, start), kept, offset: 4 }
+    }
+
+    /// A header alone, of an event that nobody reads.
+    fn long(&mut self, kind: EventType, size_bytes: u32) -> Header {
+        self.offset = self.offset.wrapping_add(size_bytes);
+        Header { unix_s: 9, kind, server_id: 1, size_bytes, next_position: self.offset, flags: Default::default() }
     }
 
     fn event(&mut self, kind: EventType, flags: u16, body: &[u8]) -> Step {
         let size = 19 + body.len() as u32;
-        self.offset += if flags == 0 { size } else { 0 };
+        self.offset = self.offset.wrapping_add(if flags == 0 { size } else { 0 });
         let next = if flags == 0 { self.offset } else { 0 };
         let head = [&9u32.to_le_bytes()[..], &[kind.0], &1u32.to_le_bytes(), &size.to_le_bytes(), &next.to_le_bytes()];
         let bytes = [&head.concat()[..], &flags.to_le_bytes(), body].concat();
@@ -229,4 +241,61 @@ async fn rows_out_of_place_and_lost_changes_are_errors() {
     let lost = log.decoder.event(&event(EventType::INCIDENT, &[1, 0, 0]), 0).unwrap_err();
     assert!(lost.remedy_text().is_some(), "{lost}");
     assert!(log.decoder.event(&event(EventType(99), &[]), 0).is_err(), "an unknown event");
+}
+
+/// Where the first event of [`Log`]'s files ends.
+const BEHIND_FIRST: u64 = 125;
+const GIB: u32 = 1 << 30;
+
+/// A file whose place is behind 4 GiB, passed over up to there; what the last event said.
+fn far(place: u64) -> (Log, Result<()>) {
+    let mut log = Log::at(&format!("b.000001:{place}"), Some(place), None);
+    log.rotate("b.000001");
+    log.begin_file(true);
+    assert_eq!(u64::from(log.offset), BEHIND_FIRST);
+    let mut last = Ok(());
+    for _ in 0..4 {
+        assert!(log.decoder.skips() && last.is_ok());
+        let header = log.long(EventType::WRITE_ROWS, GIB);
+        last = log.decoder.skip(&header);
+    }
+    (log, last)
+}
+
+#[tokio::test]
+async fn what_lies_before_a_far_place_is_passed_over() {
+    let place = BEHIND_FIRST + 4 * u64::from(GIB);
+    let (mut log, last) = far(place);
+    last.unwrap();
+    assert_eq!(log.decoder.read_end(), ("b.000001", place));
+    log.begin();
+    log.insert(1);
+    log.commit();
+    log.send().await;
+    let (kinds, position) = log.delivered();
+    assert_eq!(kinds, "bce");
+    assert_eq!(position, format!("b.000001:{}", (4u64 << 30) + u64::from(log.offset)));
+    let inside = far(place - 1).1.unwrap_err();
+    assert!(inside.to_string().contains("no event begins at"), "{inside}");
+    let (mut short, _) = far(place + 100);
+    let body = [&4u64.to_le_bytes()[..], b"b.000002"].concat();
+    let size = 19 + body.len() as u32;
+    let header = short.long(EventType::ROTATE, size);
+    assert_eq!(short.decoder.skip(&header).unwrap_err().class(), crate::error::Class::Lost);
+}
+
+/// A dump by GTID begins with the file's head, and its next event may be behind 4 GiB and more.
+#[tokio::test]
+async fn what_a_dump_by_gtid_leaves_out_may_be_of_any_length() {
+    let place = 9 * u64::from(GIB) + 77;
+    let mut log = Log::at(&format!("b.000001:{place}"), None, None);
+    log.rotate("b.000001");
+    log.begin_file(true);
+    log.offset = place as u32;
+    log.begin();
+    log.insert(1);
+    log.commit();
+    log.send().await;
+    let behind = u64::from(log.offset.wrapping_sub(place as u32));
+    assert_eq!(log.delivered(), ("bce".to_owned(), format!("b.000001:{}", place + behind)));
 }

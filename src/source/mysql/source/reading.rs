@@ -13,8 +13,8 @@ use super::super::connection::Connection;
 use super::super::cut::{self, Passage};
 use super::super::decoder::{Decoder, Search, Start, Step};
 use super::super::dump::{Dump, DumpFrom, DumpOptions};
+use super::super::far::{self, Way};
 use super::super::idle;
-use super::super::place::FIRST_EVENT;
 use super::super::relation::Relations;
 use super::super::replica::Replica;
 use super::super::replies::Replies;
@@ -40,6 +40,8 @@ pub(super) struct Log {
     flavor: Flavor,
     /// See [`BinlogPosition::server`].
     server: u64,
+    /// See [`Start::skips_to`].
+    skips_to: Option<u64>,
 }
 
 /// How a stream is to run.
@@ -72,6 +74,8 @@ impl MySqlSource {
     pub(super) async fn dump(&mut self, from: &BinlogPosition) -> Result<Log> {
         let described = &self.sql().await?.server;
         let (flavor, server, by_gtid) = (flavor(described), described.position_number(), described.uses_gtids());
+        let (next, mut skips_to);
+        skips_to = None;
         let start = match &from.seen {
             Seen::Executed(set) if by_gtid => DumpFrom::Gtids(set),
             _ if from.file.is_empty() => {
@@ -80,10 +84,25 @@ impl MySqlSource {
                 ))
                 .remedy("name a file and an offset, or SET GLOBAL gtid_mode = ON"));
             }
-            _ => DumpFrom::File { file: &from.file, offset: from.offset },
+            _ => match u32::try_from(from.offset) {
+                Ok(offset) => DumpFrom::File { file: &from.file, offset },
+                Err(_) => {
+                    let Sql { connection, server } = self.sql().await?;
+                    match far::way(connection, server, from).await? {
+                        Way::Next(file) => {
+                            next = file;
+                            DumpFrom::beginning(&next)
+                        }
+                        Way::Skip => {
+                            skips_to = Some(from.offset);
+                            DumpFrom::beginning(&from.file)
+                        }
+                    }
+                }
+            },
         };
         match self.dump_from(start).await {
-            Ok(dump) => Ok(Log { dump, flavor, server }),
+            Ok(dump) => Ok(Log { dump, flavor, server, skips_to }),
             Err(error) => Err(error.context(format!("asking for the log from {from} on"))),
         }
     }
@@ -174,7 +193,7 @@ impl MySqlSource {
     /// Reads a log that was asked for, with what is known where it begins.
     pub(super) async fn read(
         &mut self,
-        Log { mut dump, flavor, server }: Log,
+        Log { mut dump, flavor, server, skips_to }: Log,
         from: &Arc<BinlogPosition>,
         mut run: Run<'_>,
         (relations, xa): (Relations, Xa),
@@ -186,6 +205,7 @@ impl MySqlSource {
             until: run.until.take(),
             voids: self.voids.clone(),
             search: run.search.take(),
+            skips_to,
         };
         let writer = BatchWriter::new(run.outlet.clone(), run.origin);
         let mut decoder = Decoder::new(writer, relations, xa, start);
@@ -260,7 +280,7 @@ impl MySqlSource {
         );
         match decoder.pass_cut(*counts_cut) {
             Step::Retracted => Ok(None),
-            _ => self.dump_from(DumpFrom::File { file, offset: FIRST_EVENT }).await.map(Some),
+            _ => self.dump_from(DumpFrom::beginning(file)).await.map(Some),
         }
     }
 

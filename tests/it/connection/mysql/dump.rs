@@ -56,7 +56,7 @@ fn holds(event: &[u8], text: &str) -> bool {
 }
 
 /// The last file of the log and its end.
-fn tip(server: &Server) -> (String, u64) {
+fn tip(server: &Server) -> (String, u32) {
     let status = if server.version().is_mariadb() { "show master status" } else { "show binary log status" };
     let rows = server.sql("", status);
     let mut parts = rows.split('|');
@@ -119,12 +119,9 @@ async fn what_cannot_be_dumped() {
         let (error, text) = told(until(&mut dump, |_, _| false).await);
         assert_eq!((error.class(), code(&error)), (Class::Lost, Some(1236)), "{text}");
 
-        let from = DumpFrom::File { file: "binlog.000001", offset: 1 << 32 };
-        assert_eq!(told(start(server, from, &OPTIONS).await).0.class(), Class::Config);
-
         let connection = Connection::connect(&to(server, "bareuser", "")).await.unwrap();
         let replica = Replica { server_id: 1_600_000_000, uuid: "00000000-0000-4000-8000-000000000000".into() };
-        let from = DumpFrom::File { file: "binlog.000001", offset: 4 };
+        let from = DumpFrom::beginning("binlog.000001");
         let refused = match Dump::start(connection, &replica, from, &OPTIONS).await {
             Ok(mut dump) => until(&mut dump, |_, _| false).await.err(),
             Err(error) => Some(error),

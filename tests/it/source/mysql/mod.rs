@@ -8,6 +8,7 @@ mod history;
 mod limits;
 mod lost;
 mod newcomers;
+mod places;
 mod retracted;
 mod rows;
 mod schema;
