@@ -1,9 +1,8 @@
 //! Durable consumers in the store: what is kept of each, and the view of one that its own pipeline has.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Store, rules};
 use crate::error::{Error, Result};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 
@@ -226,16 +225,12 @@ impl Consumer {
 
 /// The store as the pipeline of one consumer sees it: its namespace, as long as its epoch lasts.
 pub struct Namespace {
-    pub store: Arc<Mutex<Box<dyn OffsetStore>>>,
+    pub store: Store,
     pub name: String,
     pub epoch: u64,
 }
 
 impl Namespace {
-    fn store(&self) -> MutexGuard<'_, Box<dyn OffsetStore>> {
-        self.store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     fn refused(&self) -> Error {
         Error::bug(format!("the pipeline of consumer {:?} has no sinks of its own to change", self.name))
     }
@@ -243,24 +238,25 @@ impl Namespace {
 
 impl OffsetStore for Namespace {
     fn load(&self) -> Result<Checkpoint> {
-        self.store().consumer(&self.name)
+        self.store.read(|store| store.consumer(&self.name))
     }
 
     fn bind(&mut self, lineage: &Lineage, continuity: Continuity) -> Result<()> {
-        let mut store = self.store();
-        let stored = store.consumer(&self.name)?.lineage;
-        // Its source may read by a stream of its own.
-        let stream = stored.as_ref().map_or(&lineage.stream, |stored| &stored.stream);
-        let lineage = Lineage { stream: stream.clone(), ..lineage.clone() };
-        rules::may_bind(stored.as_ref(), &lineage, continuity)?;
-        if stored.as_ref() == Some(&lineage) {
-            return Ok(());
-        }
-        store.change_consumer(&self.name, &ConsumerChange::Bind(lineage))
+        self.store.write(|store| {
+            let stored = store.consumer(&self.name)?.lineage;
+            // Its source may read by a stream of its own.
+            let stream = stored.as_ref().map_or(&lineage.stream, |stored| &stored.stream);
+            let lineage = Lineage { stream: stream.clone(), ..lineage.clone() };
+            rules::may_bind(stored.as_ref(), &lineage, continuity)?;
+            if stored.as_ref() == Some(&lineage) {
+                return Ok(());
+            }
+            store.change_consumer(&self.name, &ConsumerChange::Bind(lineage))
+        })
     }
 
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()> {
-        self.store().commit_consumer(&self.name, self.epoch, update)
+        self.store.write(|store| store.commit_consumer(&self.name, self.epoch, update))
     }
 
     fn retain_sinks(&mut self, _: &dyn Fn(&str) -> bool) -> Result<()> {

@@ -12,6 +12,7 @@ mod consumer;
 mod memory;
 mod rocksdb;
 mod rules;
+mod shared;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 pub use consumer::{Consumer, ConsumerChange, Lag, Namespace, NewPlace, Parked, Place, Standing, check_name};
 pub use memory::MemoryStore;
 pub use rocksdb::RocksStore;
+pub use shared::Store;
 
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq)]

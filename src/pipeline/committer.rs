@@ -1,6 +1,6 @@
 //! Stores what has become durable, then lets the source confirm it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,15 +10,8 @@ use super::fanout::Fanout;
 use crate::error::Result;
 use crate::fault;
 use crate::flow::Progress;
-use crate::offset::{OffsetStore, OffsetUpdate};
+use crate::offset::{OffsetUpdate, Store};
 use crate::record::Position;
-
-/// The store is written by the committer while the pipeline runs, and read when an interrupted snapshot goes on.
-pub type Store = Arc<Mutex<Box<dyn OffsetStore>>>;
-
-pub fn lock(store: &Store) -> MutexGuard<'_, Box<dyn OffsetStore>> {
-    store.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 pub struct Committer {
     pub store: Store,
@@ -88,9 +81,8 @@ impl Committer {
             return Ok(());
         }
         fault::point("before_store_commit");
-        // A synced write: short, but it must not hold up the tasks of this thread.
         self.progress.storing.turn();
-        let stored = tokio::task::block_in_place(|| lock(&self.store).commit(update));
+        let stored = self.store.write(|store| store.commit(update));
         self.progress.storing.rest();
         stored.map_err(|error| error.context("storing offsets"))?;
         fault::point("after_store_commit");

@@ -1,6 +1,6 @@
 //! The life of a pipeline: verdict, snapshot, stream, drain.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::acks::Acks;
 use super::backoff::Backoff;
-use super::committer::{Committer, Store, lock};
+use super::committer::Committer;
 use super::fanout::Fanout;
 use super::hub::{Hub, LaneEnd, Main, QueueEnd, Remote, hold_all};
 use super::observer::Observing;
@@ -16,7 +16,7 @@ use super::warm_start::{Begin, LostPolicy, Plan, SnapshotMode, StartAt, plan};
 use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
 use crate::flow::{Budget, Outlet, Phase, Progress, Role};
-use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStore, OffsetUpdate, Standing};
+use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStore, OffsetUpdate, Standing, Store};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
 use crate::source::{Source, StreamEnd, Verdict};
@@ -109,7 +109,7 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let store = Arc::new(Mutex::new(store));
+        let store = Store::new(store);
         Pipeline { source, store, sinks, options, progress, stop, anew: None, hub: None, remote: None }
     }
 
@@ -179,17 +179,18 @@ impl Pipeline {
 
     /// Forgets everything but that there are consumers: they are told what happened when they return.
     fn forget(&self) -> Result<()> {
-        let mut store = lock(&self.store);
-        let consumers = store.consumers();
-        store.reset()?;
-        for (name, known) in consumers {
-            let Some(position) = known.position else { continue };
-            let begin = ConsumerChange::Begin { epoch: known.epoch + 1, place: NewPlace::At(position) };
-            store.change_consumer(&name, &begin)?;
-            let why = "the stream lost its position, and started over with a snapshot".to_owned();
-            store.change_consumer(&name, &ConsumerChange::Stand(Standing::Detached(why)))?;
-        }
-        Ok(())
+        self.store.write(|store| {
+            let consumers = store.consumers();
+            store.reset()?;
+            for (name, known) in consumers {
+                let Some(position) = known.position else { continue };
+                let begin = ConsumerChange::Begin { epoch: known.epoch + 1, place: NewPlace::At(position) };
+                store.change_consumer(&name, &begin)?;
+                let why = "the stream lost its position, and started over with a snapshot".to_owned();
+                store.change_consumer(&name, &ConsumerChange::Stand(Standing::Detached(why)))?;
+            }
+            Ok(())
+        })
     }
 
     /// The sinks by name, and where each begins when nothing is stored.
@@ -229,7 +230,7 @@ impl Pipeline {
             remote.fanout.get_or_init(|| fanout.clone());
         }
         if self.hub.is_some() {
-            hold_all(&fanout, &lock(&self.store).consumers());
+            hold_all(&fanout, &self.store.read(|store| store.consumers()));
         }
         let outlet = Outlet::new(budget.clone(), fanout.clone(), self.progress.clone());
 
@@ -348,11 +349,10 @@ impl Pipeline {
     /// The verdict, and what follows from it on the server and in the store.
     async fn meet(&mut self) -> Result<Start> {
         let lineage = self.source.lineage().await?;
-        let checkpoint = {
-            let mut store = lock(&self.store);
+        let checkpoint = self.store.write(|store| {
             store.park_live()?;
-            store.load()?
-        };
+            store.load()
+        })?;
         if self.hub.is_none() && self.remote.is_none() && !checkpoint.consumers.is_empty() {
             let consumers = checkpoint.consumers.len();
             tracing::warn!(consumers, "nothing serves the stored consumers: the log is not held for them");
@@ -429,14 +429,17 @@ impl Pipeline {
         state: Vec<StateEntry>,
         base: Option<Position>,
     ) -> Result<()> {
-        let mut store = lock(&self.store);
-        // What is needed of the server was proven before; where nothing is, nothing was.
-        store.bind(lineage, if plan.needed.is_some() { Continuity::Proven } else { Continuity::Unproven })?;
-        store.retain_sinks(&|name| self.sinks.iter().any(|spec| spec.name == name))?;
         let begins = self.names().into_iter().zip(&plan.begin).zip(offsets);
         let begins = begins.filter(|((_, begin), _)| !matches!(begin, Begin::Resume(_)));
         let sinks = begins.map(|(((name, _), _), offset)| (name, offset.clone())).collect();
-        store.commit(&OffsetUpdate { sinks, state, base, ..OffsetUpdate::default() })
+        let update = OffsetUpdate { sinks, state, base, ..OffsetUpdate::default() };
+        // What is needed of the server was proven before; where nothing is, nothing was.
+        let continuity = if plan.needed.is_some() { Continuity::Proven } else { Continuity::Unproven };
+        self.store.write(|store| {
+            store.bind(lineage, continuity)?;
+            store.retain_sinks(&|name| self.sinks.iter().any(|spec| spec.name == name))?;
+            store.commit(&update)
+        })
     }
 
     /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.
@@ -489,7 +492,7 @@ impl Pipeline {
         let mut backoff = Backoff::default();
         let mut resume = start.plan.resume_snapshot.clone();
         loop {
-            let before = lock(&self.store).load()?.state;
+            let before = self.store.read(|store| store.load())?.state;
             let mut stop = self.stop.clone();
             let error = tokio::select! {
                 result = self.source.snapshot(resume, &before, outlet) => match result {
@@ -505,7 +508,7 @@ impl Pipeline {
                     return Ok(None);
                 }
             }
-            let checkpoint = lock(&self.store).load()?;
+            let checkpoint = self.store.read(|store| store.load())?;
             resume = self.source.interrupted(&checkpoint.state)?;
             if checkpoint.state != before {
                 backoff.reset();

@@ -179,6 +179,9 @@ async fn main() -> Result<(), Failure> {
         }
     }
     if options.times {
+        if late_micros.is_empty() {
+            return Err("nothing came after the first second".into());
+        }
         late_micros.sort_unstable();
         let at = |share: f64| late_micros[((share * late_micros.len() as f64) as usize).min(late_micros.len() - 1)];
         let ms = |share| at(share) as f64 / 1000.0;

@@ -7,7 +7,7 @@
 //!   from its namespace, on a lane.
 //! - Whatever ends it, everything of it is cleared away before its seat is free.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,10 +20,9 @@ use super::queue::{Queue, QueueEnd};
 use super::registry::{Main, Registry};
 use crate::error::{Error, Result};
 use crate::flow::Role;
-use crate::offset::{Checkpoint, Consumer, MemoryStore, Namespace, Standing};
+use crate::offset::{Checkpoint, Consumer, MemoryStore, Namespace, Standing, Store};
 use crate::pipeline::acks::MemberId;
 use crate::pipeline::backoff::Backoff;
-use crate::pipeline::committer::{Store, lock};
 use crate::record::{Position, SinkOffset};
 
 /// A lane that is where the main stream was so long ago can reach it while the queue holds what comes meanwhile: with the
@@ -209,14 +208,13 @@ impl Conductor {
         if self.epoch > 0 {
             let (store, name) = (store.clone(), self.name.clone());
             let namespace = Namespace { store, name, epoch: self.epoch };
-            return Ok(Arc::new(Mutex::new(Box::new(namespace))));
+            return Ok(Store::new(Box::new(namespace)));
         }
         let Some(position) = position else {
             // Its snapshot goes on in a store of its own, as long as the client is there.
-            let fresh = || -> Store { Arc::new(Mutex::new(Box::new(MemoryStore::default()))) };
-            return Ok(self.own.get_or_insert_with(fresh).clone());
+            return Ok(self.own.get_or_insert_with(|| Store::new(Box::new(MemoryStore::default()))).clone());
         };
-        let Checkpoint { base, state, .. } = lock(store).load()?;
+        let Checkpoint { base, state, .. } = store.read(|store| store.load())?;
         let base = base.map_or(position.clone(), |base| base.earlier(position.clone()));
         let offset = SinkOffset { position: Some(position.clone()), token: None };
         let store = MemoryStore::holding(Checkpoint {
@@ -226,7 +224,7 @@ impl Conductor {
             state,
             ..Checkpoint::default()
         });
-        Ok(Arc::new(Mutex::new(Box::new(store))))
+        Ok(Store::new(Box::new(store)))
     }
 
     /// Reads the lane until the client is live, or until the lane is over.
@@ -376,8 +374,8 @@ impl Conductor {
                 let position = match self.durable() {
                     Some(_) => self.position()?,
                     None => {
-                        let base =
-                            lock(self.registry.store().map_err(Ended::Failed)?).load().map_err(Ended::Failed)?.base;
+                        let store = self.registry.store().map_err(Ended::Failed)?;
+                        let base = store.read(|store| store.load()).map_err(Ended::Failed)?.base;
                         let given = self.feed.position().or_else(|| again.fanout.edge());
                         given.map(|given| base.map_or(given.clone(), |base| base.earlier(given)))
                     }

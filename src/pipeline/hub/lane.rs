@@ -15,7 +15,7 @@ use super::queue::{Appetite, Queue, QueueEnd};
 use super::registry::Registry;
 use crate::error::{Error, Result};
 use crate::flow::{Phase, Progress};
-use crate::pipeline::committer::Store;
+use crate::offset::Store;
 use crate::pipeline::fanout::Fanout;
 use crate::pipeline::{LostPolicy, Options, Pipeline, SnapshotMode};
 use crate::record::Position;

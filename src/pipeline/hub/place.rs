@@ -12,8 +12,7 @@ use super::conductor::{Conductor, Membership};
 use super::feed::Feed;
 use super::registry::{Main, Registry, Seat, Up, not_up};
 use crate::error::{Error, Result};
-use crate::offset::{Consumer, ConsumerChange, NewPlace, Standing, check_name};
-use crate::pipeline::committer::{Store, lock};
+use crate::offset::{Consumer, ConsumerChange, NewPlace, Standing, Store, check_name};
 use crate::record::Position;
 use crate::source::{Gap, Lanes, Source, Verdict};
 
@@ -60,7 +59,7 @@ impl Hub {
             None => {}
         }
         registry.parked(name).await.map_err(failed)?;
-        let consumers = lock(registry.store().map_err(failed)?).consumers();
+        let consumers = registry.store().map_err(failed)?.read(|store| store.consumers());
         let known = consumers.get(name);
         if known.is_some_and(|known| known.standing == Standing::Paused) {
             return Err(Refused::Paused);
@@ -194,7 +193,8 @@ impl Hub {
     }
 
     async fn verdict(&self, main: &Main, name: &str, position: &Position) -> Result<Option<Gap>> {
-        let stored = lock(self.registry.store()?).consumer(name).ok().and_then(|namespace| namespace.lineage);
+        let stored = self.registry.store()?.read(|store| store.consumer(name));
+        let stored = stored.ok().and_then(|namespace| namespace.lineage);
         let lineage = stored.unwrap_or_else(|| main.lineage.clone());
         let mut source = self.registry.sources.open(false)?;
         let asked = async {

@@ -13,8 +13,7 @@ use super::feed::Feed;
 use super::lag::Ring;
 use crate::error::{Error, Result};
 use crate::flow::{Progress, Role};
-use crate::offset::{Consumer, ConsumerChange, Lag, Standing};
-use crate::pipeline::committer::{Store, lock};
+use crate::offset::{Consumer, ConsumerChange, Lag, Standing, Store};
 use crate::pipeline::fanout::Fanout;
 use crate::record::{Lineage, Position};
 use crate::source::Lanes;
@@ -134,15 +133,12 @@ impl Registry {
     }
 
     pub fn known(&self, name: &str) -> Result<Option<Consumer>> {
-        Ok(lock(self.store()?).consumers().remove(name))
+        Ok(self.store()?.read(|store| store.consumers()).remove(name))
     }
 
     /// Changes a consumer in the store, and what is held for it.
     pub fn change(&self, name: &str, change: &ConsumerChange) -> Result<Option<Consumer>> {
-        let store = self.store()?;
-        // A synced write: short, but it must not hold up the tasks of this thread.
-        tokio::task::block_in_place(|| {
-            let mut store = lock(store);
+        self.store()?.write(|store| {
             store.change_consumer(name, change)?;
             let known = store.consumers().remove(name);
             if let Stream::Up(main) = &*self.main.borrow() {
@@ -157,11 +153,10 @@ impl Registry {
         let main = Arc::new(main);
         let publish = || drop(self.main.send_replace(Stream::Up(main.clone())));
         match self.store() {
-            Ok(store) => {
-                let store = lock(store);
+            Ok(store) => store.read(|store| {
                 hold_all(&main.fanout, &store.consumers());
                 publish();
-            }
+            }),
             Err(_) => publish(),
         }
         let registry = self.clone();
@@ -285,8 +280,7 @@ impl Registry {
     /// Moves what is held for consumers forward, and holds the limits against how far they are behind.
     fn look(self: &Arc<Self>, main: &Main, stores_lag: bool) {
         let Ok(store) = self.store() else { return };
-        let consumers = {
-            let store = lock(store);
+        let consumers = store.read(|store| {
             let consumers = store.consumers();
             for (name, known) in consumers.iter().filter(|(_, known)| known.standing != Standing::Live) {
                 if let Some(hold) = known.hold() {
@@ -294,7 +288,7 @@ impl Registry {
                 }
             }
             consumers
-        };
+        });
         for member in main.progress.members() {
             if member.role == Role::Consumer && !consumers.contains_key(&member.name) {
                 main.progress.leaves(&member);
@@ -389,7 +383,7 @@ impl Registry {
 
     /// Of all consumers, durable ones by name, then the others.
     pub fn statuses(&self) -> Vec<ConsumerStatus> {
-        let consumers = self.store().map(|store| lock(store).consumers()).unwrap_or_default();
+        let consumers = self.store().map(|store| store.read(|store| store.consumers())).unwrap_or_default();
         let main = self.main_now();
         let (seats, ring, errors) = (locked(&self.seats), locked(&self.ring), locked(&self.errors));
         let now = now_unix_ms();

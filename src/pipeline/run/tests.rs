@@ -1,6 +1,7 @@
 //! The pipeline against a scripted server that fails over.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 

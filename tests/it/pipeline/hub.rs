@@ -1,5 +1,7 @@
 //! Consumers of a pipeline with a scripted source: they stop, die, come back, take over, fall behind.
 
+mod disturbed;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -236,7 +238,7 @@ async fn a_durable_consumer_goes_on_behind_its_last_acknowledgement() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_at_a_time_unless_it_takes_over() {
-    let bench = Bench::new();
+    let bench = Bench::without_versions();
     let running = bench.start();
     bench.log.commit(3, 1, 10);
     let unknown = Client::attach(&running.hub, durable("a", From::Stored), Held::default()).await;

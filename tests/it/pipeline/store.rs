@@ -1,7 +1,7 @@
 //! A store in memory that outlives the pipelines on it, and that can die.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::watch;
 
@@ -18,6 +18,21 @@ pub struct SharedStore {
     inner: Arc<Mutex<MemoryStore>>,
     journal: Journal,
     crash: watch::Sender<Crash>,
+    disk: Arc<Disk>,
+}
+
+/// A disk that may take any time for a write.
+#[derive(Default)]
+struct Disk {
+    state: Mutex<DiskState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DiskState {
+    hangs: bool,
+    /// Whether a write waits for it.
+    waited_for: bool,
 }
 
 /// When nothing is written any more, as of a process that was killed.
@@ -30,7 +45,8 @@ struct Crash {
 
 impl SharedStore {
     pub fn new(journal: &Journal) -> Self {
-        SharedStore { inner: Arc::default(), journal: journal.clone(), crash: watch::channel(Crash::default()).0 }
+        let crash = watch::channel(Crash::default()).0;
+        SharedStore { inner: Arc::default(), journal: journal.clone(), crash, disk: Arc::default() }
     }
     /// The stored position of each sink.
     pub fn positions(&self) -> BTreeMap<String, Option<u64>> {
@@ -43,6 +59,15 @@ impl SharedStore {
     }
     pub fn durable_consumer(&self, name: &str) -> Option<Consumer> {
         self.inner.lock().unwrap().consumers().remove(name)
+    }
+    /// Lets no commit return, or lets them go on.
+    pub fn hang(&self, hangs: bool) {
+        self.disk.state.lock().unwrap().hangs = hangs;
+        self.disk.changed.notify_all();
+    }
+    /// Whether a commit waits for the disk.
+    pub fn is_waited_for(&self) -> bool {
+        self.disk.state.lock().unwrap().waited_for
     }
     /// Dies at the `nth` write that changes where a consumer is, before or behind it.
     pub fn crash_at(&self, nth: u32, applied: bool) {
@@ -83,6 +108,13 @@ impl OffsetStore for SharedStore {
         self.write(false, |inner| inner.bind(lineage, continuity))
     }
     fn commit(&mut self, update: &OffsetUpdate) -> Result<()> {
+        let mut disk = self.disk.state.lock().unwrap();
+        while disk.hangs {
+            disk.waited_for = true;
+            disk = self.disk.changed.wait(disk).unwrap();
+        }
+        disk.waited_for = false;
+        drop(disk);
         let known = self.inner.lock().unwrap().consumers();
         let places = update.consumers.iter().any(|(name, place)| match place {
             Place::Live(_) => known.get(name).is_some_and(|known| known.standing != Standing::Live),
