@@ -8,6 +8,7 @@
 mod args;
 mod build;
 mod check;
+mod footprint;
 mod health;
 mod logging;
 mod offsets;

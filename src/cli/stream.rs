@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::plan::Stream;
-use super::{build, progress, signals};
+use super::{build, footprint, progress, signals};
 use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::pipeline::Outcome;
@@ -13,6 +13,8 @@ use crate::server::http::Http;
 use crate::sink::reader_went_away;
 
 pub async fn run(stream: Stream) -> Result<()> {
+    // Each step of the start needs other code than the one before.
+    footprint::give_back();
     let stop = signals::stop()?;
     let progress = Arc::new(Progress::default());
     // First of all, so that it can be asked how the start goes; and until the end.
@@ -34,6 +36,8 @@ pub async fn run(stream: Stream) -> Result<()> {
         progress.watch();
     }
     let pipeline = build::pipeline(&stream, progress.clone(), stop.subscribe())?;
+    footprint::give_back();
+    tokio::spawn(footprint::after_start(progress.clone()));
     let ended = watch::Sender::new(false);
     let (pipeline, serving) = match grpc {
         None => (pipeline, None),
