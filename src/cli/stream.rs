@@ -37,7 +37,7 @@ pub async fn run(stream: Stream) -> Result<()> {
     }
     let pipeline = build::pipeline(&stream, progress.clone(), stop.subscribe())?;
     footprint::give_back();
-    tokio::spawn(footprint::after_start(progress.clone()));
+    tokio::spawn(footprint::while_starting(progress.clone()));
     let ended = watch::Sender::new(false);
     let (pipeline, serving) = match grpc {
         None => (pipeline, None),
