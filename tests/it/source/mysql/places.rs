@@ -6,8 +6,8 @@ use std::io::{Seek, SeekFrom, Write};
 use serde_json::Value;
 
 use super::{MySql, on_every_version};
-use crate::source::program::{Stream, brief};
 use crate::source::Subject;
+use crate::source::program::{Stream, brief};
 use crate::support::mysql::{Server, Version};
 
 on_every_version!(the_pos_of_a_change_is_where_its_transaction_comes_again);
