@@ -234,8 +234,15 @@ impl<'a> Work<'a> {
             kept.push(Slot { column, from: Some(from), called });
         }
         let there = |name: &str| old.iter().position(|column| same_name(&column.name, name));
-        let dropped = |name: &str| {
-            actions.iter().any(|action| matches!(action, Action::DropColumn(dropped) if same_name(dropped, name)))
+        // Dropped by the statement, or what another of its actions, before this one, has changed.
+        let gone = |name: &str, action: &Action| {
+            let mut about = actions.iter().filter(|other| match other {
+                Action::DropColumn(dropped) => same_name(dropped, name),
+                Action::Change { old, .. } => same_name(old, name),
+                _ => false,
+            });
+            about.clone().any(|other| matches!(other, Action::DropColumn(_)))
+                || about.next().is_some_and(|first| !std::ptr::eq(first, action))
         };
         for action in actions {
             match action {
@@ -248,7 +255,7 @@ impl<'a> Work<'a> {
                     let column = self.written(column)?;
                     placed.push((Slot { column, from: None, called: None }, place));
                 }
-                Action::Change { old, column, place, if_exists } => match there(old).filter(|_| !dropped(old)) {
+                Action::Change { old, column, place, if_exists } => match there(old).filter(|_| !gone(old, action)) {
                     Some(_) if *place == Place::Last => {}
                     // It is moved when its turn comes, and others may be put behind it before.
                     Some(from) => {

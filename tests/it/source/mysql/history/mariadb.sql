@@ -74,3 +74,8 @@ create table cpart (a int primary key, b varchar(5)) partition by range (a) (par
 10.7: alter table cpart convert partition p0 to table cfree
 10.7: alter table cpart convert table cfree to partition p0 values less than (5)
 10.7: create table after_cpart (a int)
+create table twice (id int primary key, z int, y int)
+alter table twice add column n varbinary(9) not null first, modify z varchar(20) not null first, change z n varchar(20) comment 'of the one that is added'
+insert into twice (id, z) values (1, 'z')
+alter table twice add column m int, change y x bigint, change y m varchar(5) first
+insert into twice (id, z) values (2, 'z')
