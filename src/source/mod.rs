@@ -127,8 +127,8 @@ pub trait Source: Send {
     /// The tables and columns there are, as JSON.
     async fn discover(&mut self) -> Result<serde_json::Value>;
 
-    /// Looks at the server that [`Source::prepare`] has met, beside the stream; none where there is nothing to see. Errors:
-    /// `Bug` before that.
+    /// Looks at the server that the source is connected to, beside the stream and wherever that goes; none where there is
+    /// nothing to see.
     fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
         Ok(None)
     }

@@ -1,9 +1,10 @@
-//! Looks at the end of the log and at its files, over a connection of its own.
+//! Looks at the end of the log and at its files, over a connection of its own, which goes where the source's goes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -42,7 +43,8 @@ const RETENTION: Measure = Measure {
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
 
 pub struct LogObserver {
-    info: ConnInfo,
+    /// The way to the server that the source is connected to.
+    server: watch::Receiver<ConnInfo>,
     files: Arc<LogFiles>,
     connected: Option<Connected>,
     readings: Vec<Reading>,
@@ -56,13 +58,14 @@ struct Connected {
 
 impl LogObserver {
     /// Connects to nothing yet.
-    pub fn new(info: ConnInfo, files: Arc<LogFiles>) -> Self {
-        LogObserver { info, files, connected: None, readings: Vec::new(), listed: None }
+    pub fn new(server: watch::Receiver<ConnInfo>, files: Arc<LogFiles>) -> Self {
+        LogObserver { server, files, connected: None, readings: Vec::new(), listed: None }
     }
 
     async fn connected(&mut self) -> Result<&mut Connected> {
         if self.connected.is_none() {
-            let mut connection = Connection::connect(&self.info).await?;
+            let info = self.server.borrow_and_update().clone();
+            let mut connection = Connection::connect(&info).await?;
             let server = server(&mut connection).await?;
             self.connected = Some(Connected { connection, server });
         }
@@ -77,6 +80,10 @@ impl Observer for LogObserver {
     }
 
     async fn look(&mut self) -> Result<Observation> {
+        if self.server.has_changed().unwrap_or(false) {
+            // What was there on another server's disk says nothing of this one's.
+            (self.connected, self.listed) = (None, None);
+        }
         let files = self.files.clone();
         let stale = self.listed.is_none_or(|listed| listed.elapsed() >= LIST_INTERVAL);
         let Connected { connection, server } = self.connected().await?;

@@ -56,6 +56,8 @@ pub struct MySqlSource {
     settings: Settings,
     info: ConnInfo,
     sql: Option<Sql>,
+    /// The way to the server that `sql` was last connected to; before that, the URL's.
+    server: watch::Sender<ConnInfo>,
     /// Who we are to the server; the same for as long as the process lives.
     replica: Option<Replica>,
     prepared: Option<Prepared>,
@@ -131,6 +133,7 @@ impl MySqlSource {
         let info = ConnInfo::from_process(settings.url.expose_secret())?;
         Ok(MySqlSource {
             settings,
+            server: watch::Sender::new(info.clone()),
             info,
             sql: None,
             replica: None,
@@ -151,6 +154,7 @@ impl MySqlSource {
             // Behind the first meeting always the same server: what is known is of its log.
             let mut connection = Connection::connect(&self.info).await?;
             let server = server(&mut connection).await?;
+            self.server.send_replace(connection.same_server().clone());
             self.sql = Some(Sql { connection, server });
         }
         self.sql.as_mut().ok_or_else(|| Error::bug("no SQL connection"))
@@ -438,7 +442,6 @@ impl Source for MySqlSource {
     }
 
     fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
-        let info = self.sql.as_ref().map_or(&self.info, |sql| sql.connection.same_server());
-        Ok(Some(Box::new(LogObserver::new(info.clone(), self.files.clone()))))
+        Ok(Some(Box::new(LogObserver::new(self.server.subscribe(), self.files.clone()))))
     }
 }

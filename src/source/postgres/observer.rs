@@ -1,8 +1,9 @@
-//! Looks at the slot and at the end of the log, over an SQL connection of its own.
+//! Looks at the slot and at the end of the log, over an SQL connection of its own, which goes where the source's goes.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::conninfo::ConnInfo;
 use super::slot::SlotState;
@@ -55,20 +56,24 @@ const RETAINED: Measure = Measure {
 const STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
 
 pub struct SlotObserver {
-    info: ConnInfo,
+    /// The way to the server that the source is connected to.
+    server: watch::Receiver<ConnInfo>,
     slot: String,
     sql: Option<Sql>,
 }
 
 impl SlotObserver {
     /// Connects to nothing yet.
-    pub fn new(info: ConnInfo, slot: String) -> Self {
-        SlotObserver { info, slot, sql: None }
+    pub fn new(server: watch::Receiver<ConnInfo>, slot: String) -> Self {
+        SlotObserver { server, slot, sql: None }
     }
 
     async fn sql(&mut self) -> Result<&Sql> {
-        if self.sql.as_ref().is_none_or(Sql::is_closed) {
-            self.sql = Some(Sql::connect(&self.info).await?);
+        let elsewhere = self.server.has_changed().unwrap_or(false);
+        if elsewhere || self.sql.as_ref().is_none_or(Sql::is_closed) {
+            self.sql = None;
+            let info = self.server.borrow_and_update().clone();
+            self.sql = Some(Sql::connect(&info).await?);
         }
         self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))
     }

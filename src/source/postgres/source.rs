@@ -94,6 +94,8 @@ pub struct PostgresSource {
     slot: String,
     publication: String,
     sql: Option<Sql>,
+    /// The way to the server that `sql` was last connected to; before that, the URL's.
+    server: watch::Sender<ConnInfo>,
     replication: Option<Connection>,
     /// To end the making of a slot that is waiting for running transactions.
     creating: Option<CancelToken>,
@@ -121,6 +123,7 @@ impl PostgresSource {
         };
         let publication = settings.publication.clone().unwrap_or(temporary);
         Ok(PostgresSource {
+            server: watch::Sender::new(settings.conninfo.clone()),
             settings,
             slot,
             publication,
@@ -149,7 +152,9 @@ impl PostgresSource {
             None => false,
         };
         if !alive {
-            self.sql = Some(Sql::connect(&self.settings.conninfo).await?);
+            let sql = Sql::connect(&self.settings.conninfo).await?;
+            self.server.send_replace(sql.same_server().clone());
+            self.sql = Some(sql);
         }
         self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))
     }
@@ -534,8 +539,7 @@ impl Source for PostgresSource {
     }
 
     fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
-        let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
-        Ok(Some(Box::new(SlotObserver::new(sql.same_server().clone(), self.slot.clone()))))
+        Ok(Some(Box::new(SlotObserver::new(self.server.subscribe(), self.slot.clone()))))
     }
 }
 

@@ -7,6 +7,7 @@
 mod conformance;
 mod mysql;
 mod network;
+mod observer;
 mod postgres;
 mod program;
 

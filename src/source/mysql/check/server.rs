@@ -163,8 +163,7 @@ fn gtids(server: &Server) -> Finding {
         "gtid_mode",
         format!(
             "it is {mode}: positions are files and offsets, which mean something on this server alone; after a failover \
-             everything has to be read anew. No server dumps a file beyond 4 GiB from an offset: a stop behind a transaction \
-             that makes a file so large loses the position"
+             everything has to be read anew"
         ),
         format!("{consistency}{}", set.join("; ")),
     )
