@@ -31,10 +31,6 @@ pub async fn run(stream: Stream) -> Result<()> {
     };
     // What cannot listen is found out before anything is made.
     let grpc = build::grpc(&stream.config, progress.clone(), stop.clone()).await?;
-    if grpc.is_some() {
-        // Consumers' limits are in bytes of log.
-        progress.watch();
-    }
     let pipeline = build::pipeline(&stream, progress.clone(), stop.subscribe())?;
     footprint::give_back();
     tokio::spawn(footprint::while_starting(progress.clone()));

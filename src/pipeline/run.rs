@@ -116,6 +116,8 @@ impl Pipeline {
     /// Serves the hub's consumers too; then there need be no sink.
     pub fn serving(mut self, hub: Hub) -> Self {
         hub.serve(self.store.clone(), self.options.commit_interval);
+        // Consumers' limits are in bytes of log.
+        self.progress.watch();
         self.hub = Some(hub);
         self
     }

@@ -67,8 +67,6 @@ pub struct Registry {
 
 /// How often the main stream's place is looked at and limits are held against it.
 const TICK: Duration = Duration::from_millis(250);
-/// Of the ticks, those that leave a sample.
-const SAMPLE_TICKS: u32 = 4;
 /// Of the ticks, those that store how far behind the consumers are: at most so much is forgotten by a crash.
 const STORE_TICKS: u32 = 240;
 
@@ -256,9 +254,7 @@ impl Registry {
     async fn watch(self: Arc<Self>, main: &Main) {
         let mut ticks = 0;
         loop {
-            if ticks % SAMPLE_TICKS == 0 {
-                self.sample(main);
-            }
+            self.sample(main);
             ticks += 1;
             self.look(main, ticks % STORE_TICKS == 0);
             tokio::time::sleep(TICK).await;
@@ -267,8 +263,15 @@ impl Registry {
 
     fn sample(&self, main: &Main) {
         if let Some(edge) = main.fanout.edge() {
-            locked(&self.ring).sample(&edge, main.progress.read_end_bytes.get(), now_unix_ms());
+            let read = Some(main.progress.read_end_bytes.get()).filter(|read| *read > 0);
+            locked(&self.ring).sample(&edge, main.progress.bytes_of(&edge), read, now_unix_ms());
         }
+    }
+
+    /// How far behind the main stream a position is; `main`: none while it is down.
+    fn lag(&self, main: Option<&Main>, position: &Position, stored: Lag) -> Lag {
+        let at_bytes = main.and_then(|main| main.progress.bytes_of(position));
+        locked(&self.ring).lag(position, at_bytes, stored)
     }
 
     /// What a consumer has not acknowledged of the log, from where on it is needed.
@@ -300,7 +303,7 @@ impl Registry {
             }
             let Some(needed) = self.needed(main, &name, &known) else { continue };
             main.progress.member(Role::Consumer, &name).stands_at(needed.clone());
-            let lag = locked(&self.ring).lag(&needed, known.lag);
+            let lag = self.lag(Some(main), &needed, known.lag);
             if let Some(why) = self.beyond_limit(&name, lag, now_unix_ms()) {
                 let registry = self.clone();
                 tokio::spawn(async move {
@@ -321,7 +324,7 @@ impl Registry {
     /// A detached consumer is let in again, and may catch up.
     pub fn forgive(&self, main: &Main, name: &str, known: &Consumer) {
         let Some(needed) = self.needed(main, name, known) else { return };
-        let Lag { bytes, .. } = locked(&self.ring).lag(&needed, known.lag);
+        let Lag { bytes, .. } = self.lag(Some(main), &needed, known.lag);
         locked(&self.forgiven).insert(name.to_owned(), Lag { bytes, since_unix_ms: now_unix_ms() });
     }
 
@@ -385,7 +388,7 @@ impl Registry {
     pub fn statuses(&self) -> Vec<ConsumerStatus> {
         let consumers = self.store().map(|store| store.read(|store| store.consumers())).unwrap_or_default();
         let main = self.main_now();
-        let (seats, ring, errors) = (locked(&self.seats), locked(&self.ring), locked(&self.errors));
+        let (seats, errors) = (locked(&self.seats), locked(&self.errors));
         let now = now_unix_ms();
         let status = |name: &str, known: Option<&Consumer>| {
             let seat = seats.get(name);
@@ -401,7 +404,7 @@ impl Registry {
                 }
             };
             let stored = known.map(|known| known.lag).unwrap_or_default();
-            let lag = needed.map(|needed| ring.lag(&needed, stored)).unwrap_or_default();
+            let lag = needed.map(|needed| self.lag(main.as_deref(), &needed, stored)).unwrap_or_default();
             let state = match (known.map(|known| &known.standing), seat) {
                 (Some(Standing::Detached(_)), _) => State::Detached,
                 (Some(Standing::Paused), _) => State::Paused,

@@ -240,7 +240,6 @@ fn who_reads_nothing_holds_up_nobody_and_costs_little() {
 }
 
 #[test]
-#[ignore = "a known fault: what is read before the first look at the log counts as nobody's lag, so the limit is met late"]
 fn who_is_too_far_behind_is_detached_and_told_so() {
     on_each("behind", |db| {
         db.sql(T);
@@ -256,8 +255,17 @@ fn who_is_too_far_behind_is_detached_and_told_so() {
             answers.message().await.expect("an answer");
             (says, answers)
         });
-        // 24 MB; what was read of it is more than the limit.
-        write(db, 0, 1200, 20_000);
+        // 24 MB of log, of text that no server can pack.
+        let mut dice = 1u64;
+        let mut letter = |_| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + (dice >> 33) as u8 % 26)
+        };
+        let noise: String = (0..20_000).map(&mut letter).collect();
+        let rows: Vec<String> = (0..10).map(|id| format!("({id}, '{noise}')")).collect();
+        db.sql(&format!("insert into t values {}", rows.join(", ")));
+        let copies = (1..120).map(|tens| format!("insert into t select id + {tens}0, v from t where id < 10;"));
+        db.sql(&copies.collect::<Vec<_>>().join("\n"));
         let status = runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(60), ended(&mut answers)).await.expect("an end")
         });
