@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::running::{Server, Sidecar, servers, wait_for};
+use super::running::{Server, Sidecar, servers};
 use crate::child::small_disk;
+use crate::source::eventually;
 use crate::support::walbrook;
 
 /// Longer than a sink may stand still while there is something to do, and the time to look.
@@ -72,7 +73,7 @@ fn idle_then_idle_beside_others_then_without_a_server() {
         assert_eq!(sidecar.get("/livez").0, 200, "a restart would not mend it");
         let page = sidecar.metrics();
         assert_eq!(page.value("walbrook_source_connected", &[]), Some(0.0));
-        wait_for("errors by class", || {
+        eventually("errors by class", || {
             sidecar.metrics().value("walbrook_source_errors_total", &[("class", "transient")]) >= Some(1.0)
         });
         server.start();
@@ -127,12 +128,12 @@ fn a_sink_that_stands_still_and_a_stop_that_waits_for_it() {
         server.insert("wanted", 10_001, 1, 10); // what the reader waits for
         let _unread = reader.join().unwrap();
         server.insert("wanted", 20_001, 2_000, 1_000);
-        wait_for("batches that wait", || {
+        eventually("batches that wait", || {
             sidecar.metrics().value("walbrook_sink_lag_bytes", &[("sink", "pipe")]) > Some(1_000_000.0)
         });
         sidecar.signal("TERM");
         sidecar.wait_ready(503, "draining");
-        wait_for("the end", || sidecar.ended().is_some());
+        eventually("the end", || sidecar.ended().is_some());
     }
 }
 
@@ -165,7 +166,7 @@ fn lose_the_log(server: &Server) {
                          select pg_drop_replication_slot('walbrook') from pg_replication_slots where slot_name = 'walbrook' and not active;
                          select count(*) from pg_replication_slots where slot_name = 'walbrook'";
         let Server::Postgres(postgres) = server else { unreachable!("asked above") };
-        wait_for("a moment without its sender", || {
+        eventually("a moment without its sender", || {
             postgres.try_psql(&postgres.url("shop"), drop_slot).is_ok_and(|answer| answer.lines().last() == Some("0"))
         });
         return;
@@ -208,7 +209,7 @@ fn a_full_disk_of_the_store() {
         let full = std::fs::write(&filler, vec![0; 4 << 20]);
         assert!(full.is_err(), "the disk of the store has 2 MiB");
         let mut first = 1_000;
-        wait_for("the store's error", || {
+        eventually("the store's error", || {
             // A page of the log of the store takes some positions.
             let insert = |id: u32| format!("insert into wanted values ({id}, 'x');");
             server.sql(&(first..first + 100).map(insert).collect::<String>());

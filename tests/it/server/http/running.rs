@@ -11,7 +11,7 @@ use super::openmetrics::Page;
 use crate::support::{self, mysql, walbrook};
 
 /// Far more than anything here takes, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server of one test's own, with the database `shop`.
 pub enum Server {
@@ -216,15 +216,5 @@ impl Drop for Sidecar {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Waits until `done` says so.
-#[track_caller]
-pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
