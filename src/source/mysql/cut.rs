@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use super::ask::Ask;
-use super::error::{number, server_error};
 use super::retention::LogFile;
 use super::server::{Flavor, Server};
 use super::status;
@@ -39,14 +38,6 @@ pub struct Passage {
     pub file: String,
     /// The server counts the cut transaction as logged.
     pub counts_cut: bool,
-}
-
-/// Whether a dump's end says that the file is cut.
-pub fn is_cut(error: &Error) -> bool {
-    server_error(error).is_some_and(|answer| {
-        answer.code == number::FATAL_ERROR_READING_BINLOG
-            && answer.message.to_ascii_lowercase().contains("truncated in the middle of event")
-    })
 }
 
 /// Looks for the proof that nothing is missed by going on with the next file.
@@ -124,7 +115,6 @@ fn unproven(stalled: &Stalled, next: &str, why: String) -> Error {
 mod tests {
     use super::*;
     use crate::error::Class;
-    use crate::source::mysql::error::MySqlError;
 
     fn set(text: &str) -> GtidSet {
         text.parse().unwrap()
@@ -153,18 +143,5 @@ mod tests {
         assert_eq!(last.class(), Class::Data);
         assert!(last.to_string().contains("b.000002 ends inside the event at 1259"), "{last}");
         assert_eq!(following(&files, &at("b.000000")).unwrap_err().class(), Class::Lost);
-    }
-
-    #[test]
-    fn only_one_message_of_1236_says_so() {
-        let error = |code, message: &str| {
-            MySqlError { code, state: String::new(), message: message.to_owned() }.into_error("reading")
-        };
-        assert!(is_cut(&error(
-            1236,
-            "binlog truncated in the middle of event; consider out of disk space on master; the"
-        )));
-        assert!(!is_cut(&error(1236, "bogus data in log event")));
-        assert!(!is_cut(&error(1045, "truncated in the middle of event")));
     }
 }

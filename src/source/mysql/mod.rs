@@ -19,6 +19,7 @@ mod payload;
 mod place;
 mod prepared;
 pub mod quote;
+mod refusal;
 mod relation;
 pub mod replica;
 mod replies;

@@ -33,10 +33,9 @@ use super::retention::{self, Observed};
 use super::schema::{Host, TableDef};
 use super::server::{self, Server};
 use super::snapshot::{Progress, Snapshot, Views, Wanted};
-use super::stream;
 use super::url::ConnInfo;
 use super::xa::{Xa, XidKey};
-use super::{Settings, check, discover, prepared, status};
+use super::{Settings, check, discover, prepared, refusal, status, stopped};
 use crate::error::{Context, Error, Finding, Result};
 use crate::fault;
 use crate::flow::Outlet;
@@ -291,7 +290,7 @@ impl Source for MySqlSource {
         let ours = position.server == tip.server || position.server == 0;
         let listed = ours && files.iter().any(|file| *file.name == *position.file);
         let file_created_unix_s = match listed && position.file_created_unix_s != 0 {
-            true => self.file_created(&position.file).await.map_err(|error| stream::explained(error, &position))?,
+            true => self.file_created(&position.file).await.map_err(|error| refusal::explained(error, &position))?,
             false => None,
         };
         let observed = Observed { kind: lineage.kind, system: lineage.system, tip, files, file_created_unix_s, gtids };
@@ -409,10 +408,10 @@ impl Source for MySqlSource {
         let until = until.map(|until| until.binlog().cloned()).transpose()?;
         let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop, search: None };
         let (end, decoder) = self.run(&from, run).await?;
-        let stopped = decoder.relations.stopped();
+        let tables = decoder.relations.stopped();
         self.keep(decoder)?;
-        match stopped {
-            Some(tables) if end == StreamEnd::Reached => Err(stream::stopped(&tables)),
+        match tables {
+            Some(tables) if end == StreamEnd::Reached => Err(stopped::error(&tables)),
             _ => Ok(end),
         }
     }

@@ -5,6 +5,7 @@
 //! value: why, for people
 //! ```
 
+use crate::error::Error;
 use crate::source::State;
 
 const PREFIX: &str = "stopped/";
@@ -28,6 +29,14 @@ pub fn tables(state: &State) -> impl Iterator<Item = Stopped<'_>> {
         let (database, table) = std::str::from_utf8(name).ok()?.split_once('\0')?;
         Some(Stopped { database, table, why: std::str::from_utf8(why).ok()? })
     })
+}
+
+/// Everything is delivered, but for these tables.
+pub fn error(tables: &str) -> Error {
+    Error::data(format!("tables that go no further, as what is known of them does not fit the log: {tables}")).remedy(
+        "everything else was delivered; `walbrook check` says why, and a new start from a snapshot (`walbrook offsets \
+         reset`) reads them anew",
+    )
 }
 
 #[cfg(test)]

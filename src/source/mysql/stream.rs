@@ -18,14 +18,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::decoder::{Decoder, Step};
 use super::dump::{Dump, Next};
-use super::error::{number, server_error};
 use super::extent::LogFiles;
 use super::idle::Heard;
 use super::payload::{Fed, PayloadReader};
 use super::replies::Replies;
 use crate::error::{Context, Error, Result};
 use crate::flow::{Permit, Progress};
-use crate::record::{BinlogPosition, Position};
+use crate::record::Position;
 use crate::source::StreamEnd;
 use crate::source::pace::{Pace, REST};
 use crate::wire::WireError;
@@ -526,57 +525,4 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await
     }
-}
-
-/// What ended a dump, for people: error 1236 says everything by its text.
-pub fn explained(error: Error, from: &BinlogPosition) -> Error {
-    let Some(answer) = server_error(&error).filter(|answer| answer.code == number::FATAL_ERROR_READING_BINLOG) else {
-        return error;
-    };
-    let text = answer.message.to_ascii_lowercase();
-    let has = |part: &str| text.contains(part);
-    if has("same server_uuid") || has("same server_id") || has("same server-id") || has("same server id") {
-        return Error::transient("another replica with our server id or UUID has asked for the log")
-            .because(error)
-            .remedy("give every consumer a server_id of its own, or leave it out to have a free one chosen");
-    }
-    // "…purged required binary logs…", "could not find first log file…", "…purged gtids…", "not in the master's binlog".
-    if has("purged") || has("could not find first log") || has("not in the master's binlog") || has("not found in") {
-        return Error::lost(format!("the server has purged its log behind {from}"))
-            .because(error)
-            .remedy("keep logs longer (binlog_expire_logs_seconds), and on_lost_position: resnapshot starts over");
-    }
-    if has("position > file size") || has("impossible position") {
-        return Error::lost(format!("{from} is behind the end of the server's log: it was restored, or lost its end"))
-            .because(error);
-    }
-    if has("could not open log file")
-        || has("could not find next log")
-        || has("the replica has more gtids")
-        || has("slave has more gtids")
-    {
-        return Error::lost(format!("the server's log no longer continues {from}: it was reset or restored"))
-            .because(error);
-    }
-    if has("max_allowed_packet") {
-        return Error::config(format!("the server's log holds an event behind {from} that is too long to be sent"))
-            .because(error)
-            .remedy("SET GLOBAL max_allowed_packet = 1073741824");
-    }
-    if has("bogus data") || has("crc check") || has("decryption") {
-        return Error::data(format!("the server's log is damaged behind {from}")).because(error).remedy(
-            "see what mysqlbinlog --verify-binlog-checksum says of the file; what is missing cannot be told: read the \
-             tables anew (on_lost_position: resnapshot, or `walbrook offsets reset` and a start)",
-        );
-    }
-    // A log that is written over while it is read, a file at its end: the next connection sees more.
-    Error::transient(format!("the server cannot read its log on from {from}")).because(error)
-}
-
-/// Everything is delivered, but for these tables.
-pub fn stopped(tables: &str) -> Error {
-    Error::data(format!("tables that go no further, as what is known of them does not fit the log: {tables}")).remedy(
-        "everything else was delivered; `walbrook check` says why, and a new start from a snapshot (`walbrook offsets \
-         reset`) reads them anew",
-    )
 }

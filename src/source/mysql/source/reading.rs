@@ -15,10 +15,11 @@ use super::super::decoder::{Decoder, Search, Start, Step};
 use super::super::dump::{Dump, DumpFrom, DumpOptions};
 use super::super::far::{self, Way};
 use super::super::idle;
+use super::super::refusal;
 use super::super::relation::Relations;
 use super::super::replica::Replica;
 use super::super::replies::Replies;
-use super::super::stream::{self, Stream};
+use super::super::stream::Stream;
 use super::super::xa::Xa;
 use super::{MySqlSource, Sql, flavor};
 use crate::error::{Error, Result};
@@ -213,7 +214,7 @@ impl MySqlSource {
             let ended;
             (ended, decoder) = self.read_on(dump, decoder, &run).await;
             match ended {
-                Err(error) if cut::is_cut(&error) => match self.pass_cut(&mut decoder).await {
+                Err(error) if refusal::is_cut(&error) => match self.pass_cut(&mut decoder).await {
                     Ok(Some(behind)) => dump = behind,
                     Ok(None) => break Ok(StreamEnd::Retracted),
                     Err(unproven) => {
@@ -221,7 +222,7 @@ impl MySqlSource {
                         break Err(unproven);
                     }
                 },
-                ended => break ended.map_err(|error| stream::explained(error, from)),
+                ended => break ended.map_err(|error| refusal::explained(error, from)),
             }
         };
         (ended, decoder)
