@@ -111,12 +111,25 @@ impl Conductor {
 
     /// Gives up lane and membership; a durable member is parked when this returns, if the stream lasts so long.
     async fn leave(&mut self) {
-        if let Some(lane) = self.lane.take() {
-            lane.give_up().await;
-        }
+        let lane_is_done = match self.lane.take() {
+            Some(lane) => lane.give_up().await,
+            None => false,
+        };
         if let Some(member) = self.member.take() {
             member.queue.end(QueueEnd::Dropped);
+            // Between the two: what it has acknowledged of the live stream counts, as it holds all of the lane.
+            if lane_is_done && let Ok(Some(position)) = self.position() {
+                self.enter(&member, &position);
+            }
             member.main.fanout.leave(member.id).await;
+        }
+    }
+
+    /// A durable member stands on its own from here on, if its lane has brought it to where it joined.
+    fn enter(&self, member: &Membership, position: &Position) {
+        let began = self.durable().and_then(|_| member.main.fanout.began(member.id));
+        if began.is_some_and(|began| *position == began || position.covers(&began)) {
+            member.main.fanout.enter(member.id, position);
         }
     }
 
@@ -323,10 +336,8 @@ impl Conductor {
         }
         self.lane = None;
         self.own = None;
-        if self.epoch > 0
-            && let Some(position) = self.position()?
-        {
-            main.fanout.enter(id, &position);
+        if let (Some(member), Some(position)) = (&self.member, self.position()?) {
+            self.enter(member, &position);
         }
         Ok(Handover::Live(queue))
     }

@@ -106,14 +106,12 @@ impl Lane {
         }
     }
 
-    /// Ends it where it stands; what was not acknowledged comes again. Nothing of it is stored once this has returned.
-    pub async fn give_up(mut self) {
+    /// Ends it where it stands; what was not acknowledged comes again. Nothing of it is stored once this has returned. Whether
+    /// everything it delivered was acknowledged, and is stored.
+    pub async fn give_up(mut self) -> bool {
         self.queue.end(QueueEnd::Dropped);
         self.stop.send_replace(true);
-        if self.task.is_finished() {
-            return;
-        }
-        if tokio::time::timeout(STOP_TIMEOUT, &mut self.task).await.is_err() {
+        if !self.task.is_finished() && tokio::time::timeout(STOP_TIMEOUT, &mut self.task).await.is_err() {
             self.task.abort();
             if let Err(error) = (&mut self.task).await
                 && error.is_panic()
@@ -121,6 +119,7 @@ impl Lane {
                 tracing::error!(%error, "a lane panicked");
             }
         }
+        self.fanout.get().is_some_and(|fanout| fanout.is_remote_done() && fanout.is_drained())
     }
 }
 

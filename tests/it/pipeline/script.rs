@@ -73,6 +73,9 @@ struct Shared {
     snapshots: AtomicU64,
     /// Whether every third transaction changes the source's state, and every start of a stream is held against it.
     versions: AtomicBool,
+    /// Whether sources beside the main one may say goodbye, and how many want to.
+    lanes_close: watch::Sender<bool>,
+    lanes_closing: AtomicU64,
     journal: Journal,
 }
 
@@ -101,6 +104,8 @@ impl Log {
             starts: Mutex::default(),
             snapshots: AtomicU64::new(0),
             versions: AtomicBool::new(false),
+            lanes_close: watch::channel(true).0,
+            lanes_closing: AtomicU64::new(0),
             journal,
         }))
     }
@@ -125,6 +130,14 @@ impl Log {
     pub fn lose_at_reconnect(&self, transaction: u64, rows: usize) {
         self.fail(Fault { transaction, rows, class: Class::Transient });
         self.0.loses_with_fault.store(true, Ordering::SeqCst);
+    }
+    /// Lets no source beside the main one say goodbye, or lets them.
+    pub fn let_lanes_close(&self, close: bool) {
+        self.0.lanes_close.send_replace(close);
+    }
+    /// How many of them have wanted to so far.
+    pub fn lanes_closing(&self) -> u64 {
+        self.0.lanes_closing.load(Ordering::SeqCst)
     }
     pub fn check_versions(&self) {
         self.0.versions.store(true, Ordering::SeqCst);
@@ -402,6 +415,11 @@ impl Source for ScriptedSource {
 
     async fn close(&mut self, confirmed: Option<Position>) -> Result<()> {
         self.confirm(confirmed.as_ref());
+        if self.lane {
+            self.log.0.lanes_closing.fetch_add(1, Ordering::SeqCst);
+            let mut close = self.log.0.lanes_close.subscribe();
+            close.wait_for(|close| *close).await.map_err(|_| Error::bug("the script is gone"))?;
+        }
         Ok(())
     }
 

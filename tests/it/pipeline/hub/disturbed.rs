@@ -45,3 +45,29 @@ fn a_store_that_hangs_holds_up_no_delivery() {
         running.stop().await;
     });
 }
+
+/// It leaves while its lane is still saying goodbye, with changes of the live stream acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_between_lane_and_live_stream_does_not_come_again() {
+    let bench = Bench::without_versions();
+    bench.log.commit(10, 1, 10);
+    let running = bench.start();
+    eventually("it is at the edge", || bench.store.base() == Some(101)).await;
+    let mut client = Client::attach(&running.hub, durable("a", From::At(at(1))), Held::default()).await.unwrap();
+    // The sources that were asked whether the position is covered are gone.
+    let asked = bench.log.lanes_closing();
+    bench.log.let_lanes_close(false);
+    client.until(10).await;
+    eventually("the lane has ended", || bench.log.lanes_closing() > asked).await;
+    bench.log.commit(5, 1, 10);
+    client.until(15).await;
+    assert_eq!(running.status("a").state, State::Lane);
+    let held = client.held.clone();
+    drop(client);
+    bench.log.let_lanes_close(true);
+    eventually("it has left", || !running.status("a").attached).await;
+    let client = Client::attach(&running.hub, durable("a", From::Stored), held).await.unwrap();
+    assert_eq!(client.attachment.start(), Some(&at(151)));
+    drop(client);
+    running.stop().await;
+}
