@@ -13,32 +13,37 @@ use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::flow::Progress;
 use crate::offset::{MemoryStore, OffsetStore, RocksStore};
-use crate::pipeline::{self, Hub, HubOptions, Options, Pipeline, SinkSpec};
+use crate::pipeline::{self, Control, Hub, HubOptions, Options, Pipeline, SinkSpec};
 use crate::server::grpc;
 use crate::source::mysql::{self, MySqlSource};
 use crate::source::postgres::conninfo::ConnInfo;
 use crate::source::postgres::{self, PostgresSource, SlotKind};
-use crate::source::tables::{Names, Selection};
+use crate::source::tables::{Added, Names, Selection};
 use crate::source::{Lanes, SnapshotSettings, Source};
 
 /// Connects to nothing yet. Errors: `Config`.
-pub fn source(config: &config::Source) -> Result<Box<dyn Source>> {
+pub fn source(config: &config::Source, added: &Added) -> Result<Box<dyn Source>> {
     let takes_snapshot = config.snapshot != config::SnapshotMode::Never;
     match &config.database {
         Database::Postgres(database) => {
             let slot = database.slot.clone().map_or(SlotKind::Temporary, SlotKind::Permanent);
-            let settings = postgres_settings(config, database, slot, takes_snapshot, config.heartbeat)?;
+            let settings = postgres_settings(config, added, database, slot, takes_snapshot, config.heartbeat)?;
             Ok(Box::new(PostgresSource::new(settings)?))
         }
-        Database::MySql(database) => {
-            Ok(Box::new(MySqlSource::new(mysql_settings(config, database, database.server_id, takes_snapshot)?)?))
-        }
+        Database::MySql(database) => Ok(Box::new(MySqlSource::new(mysql_settings(
+            config,
+            added,
+            database,
+            database.server_id,
+            takes_snapshot,
+        )?)?)),
     }
 }
 
 /// Sources beside the main one, for consumers that are behind.
 pub struct SourceLanes {
     config: config::Source,
+    added: Added,
 }
 
 impl Lanes for SourceLanes {
@@ -51,19 +56,24 @@ impl Lanes for SourceLanes {
                 })?;
                 // The main source writes the heartbeats.
                 let slot = SlotKind::CopyOf(name);
-                let settings = postgres_settings(config, database, slot, takes_snapshot, None)?;
+                let settings = postgres_settings(config, &self.added, database, slot, takes_snapshot, None)?;
                 Ok(Box::new(PostgresSource::new(settings)?))
             }
             // The configured number is the main source's.
             Database::MySql(database) => {
-                Ok(Box::new(MySqlSource::new(mysql_settings(config, database, None, takes_snapshot)?)?))
+                Ok(Box::new(MySqlSource::new(mysql_settings(config, &self.added, database, None, takes_snapshot)?)?))
             }
         }
     }
+
+    fn added(&self) -> Added {
+        self.added.clone()
+    }
 }
 
-fn selection(config: &config::Source, names: &Names<'_>) -> Result<Selection> {
-    Selection::new(names, &config.tables, &config.exclude_tables, &config.columns, &config.exclude_columns)
+fn selection(config: &config::Source, names: &Names<'_>, added: &Added) -> Result<Selection> {
+    let config::Source { tables, exclude_tables, columns, exclude_columns, .. } = config;
+    Ok(Selection::new(names, tables, exclude_tables, columns, exclude_columns)?.beside(added.clone()))
 }
 
 fn snapshot_settings(config: &config::Source) -> SnapshotSettings {
@@ -72,6 +82,7 @@ fn snapshot_settings(config: &config::Source) -> SnapshotSettings {
 
 fn postgres_settings(
     config: &config::Source,
+    added: &Added,
     database: &config::Postgres,
     slot: SlotKind,
     takes_snapshot: bool,
@@ -79,7 +90,7 @@ fn postgres_settings(
 ) -> Result<postgres::Settings> {
     Ok(postgres::Settings {
         conninfo: ConnInfo::from_process(config.url.expose())?,
-        selection: selection(config, &postgres::NAMES)?,
+        selection: selection(config, &postgres::NAMES, added)?,
         slot,
         publication: database.publication.clone(),
         failover: database.failover,
@@ -91,13 +102,14 @@ fn postgres_settings(
 
 fn mysql_settings(
     config: &config::Source,
+    added: &Added,
     database: &config::MySql,
     server_id: Option<u32>,
     takes_snapshot: bool,
 ) -> Result<mysql::Settings> {
     Ok(mysql::Settings {
         url: config.url.expose().into(),
-        selection: selection(config, &mysql::NAMES)?,
+        selection: selection(config, &mysql::NAMES, added)?,
         server_id,
         semi_sync: database.semi_sync,
         xa_limit_bytes: database.xa_limit_bytes,
@@ -134,14 +146,15 @@ fn budget_bytes(memory_bytes: usize) -> usize {
     memory_bytes.saturating_sub(PROCESS_BYTES).max(memory_bytes / 8 * 3)
 }
 
-/// The gRPC server where one is configured, listening already, and the consumers it serves. Errors: `Config`.
+/// The gRPC server where one is configured, listening already, the consumers it serves, and an operator's hand on the pipeline. Errors: `Config`.
 pub async fn grpc(
     config: &Config,
+    added: &Added,
     progress: Arc<Progress>,
     stop: watch::Sender<bool>,
-) -> Result<Option<(Hub, grpc::Server)>> {
+) -> Result<Option<(Hub, Control, grpc::Server)>> {
     let Some(own) = &config.grpc else { return Ok(None) };
-    let lanes = Arc::new(SourceLanes { config: config.source.clone() });
+    let lanes = Arc::new(SourceLanes { config: config.source.clone(), added: added.clone() });
     let hub = Hub::new(
         HubOptions {
             buffer_bytes: own.buffer_bytes,
@@ -171,24 +184,32 @@ pub async fn grpc(
         max_consumers: own.max_consumers,
         max_unacked_batches: own.max_unacked_batches,
     };
+    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let control = Control::new(sinks.clone(), added.clone());
     let served = grpc::Served {
         hub: hub.clone(),
+        control: control.clone(),
         progress,
         lanes,
         names: match &config.source.database {
             Database::Postgres(_) => postgres::NAMES,
             Database::MySql(_) => mysql::NAMES,
         },
-        sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+        sinks,
         stop: Arc::new(move || {
             stop.send_replace(true);
         }),
     };
-    Ok(Some((hub, grpc::Server::bind(settings, served).await?)))
+    Ok(Some((hub, control, grpc::Server::bind(settings, served).await?)))
 }
 
 /// Errors: `Config`; `Transient` when the disk of the store is full.
-pub fn pipeline(stream: &Stream, progress: Arc<Progress>, stop: watch::Receiver<bool>) -> Result<Pipeline> {
+pub fn pipeline(
+    stream: &Stream,
+    added: &Added,
+    progress: Arc<Progress>,
+    stop: watch::Receiver<bool>,
+) -> Result<Pipeline> {
     let config = &stream.config;
     let options = Options {
         snapshot: match config.source.snapshot {
@@ -211,7 +232,8 @@ pub fn pipeline(stream: &Stream, progress: Arc<Progress>, stop: watch::Receiver<
         wait_for_server: stream.wait_for_server,
     };
     // The store last: it is the only one that makes something.
-    let (source, sinks) = (source(&config.source)?, sinks(config)?);
+    let (source, sinks) = (source(&config.source, added)?, sinks(config)?);
+    let control = Control::new(sinks.iter().map(|spec| spec.name.clone()), added.clone());
     let store = store(config.state_dir.as_deref())?;
-    Ok(Pipeline::new(source, store, sinks, options, progress, stop))
+    Ok(Pipeline::new(source, store, sinks, options, progress, stop).obeying(control))
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Finding, Level, Result};
 use crate::offset::{Checkpoint, OffsetStore, RocksStore};
 use crate::record::{Lineage, Position};
+use crate::source::tables::Added;
 use crate::source::{Source, Stored, Verdict};
 
 /// Every prerequisite of source, sinks and store, a line each. The exit code: 0 when all hold, else 1.
@@ -40,8 +41,10 @@ pub async fn check(config: &Config, as_json: bool) -> Result<u8> {
 }
 
 async fn source_findings(config: &Config) -> Result<Vec<Finding>> {
-    let mut source = build::source(&config.source)?;
     let checkpoint = config.state_dir.as_deref().map_or_else(Checkpoint::default, checkpoint);
+    let added = Added::default();
+    added.set(&checkpoint.orders.added);
+    let mut source = build::source(&config.source, &added)?;
     // What cannot be read of it is found again, and said, by the one who goes on from there.
     let interrupted = source.interrupted(&checkpoint.state).unwrap_or_default();
     let needed = offsets::needed(&checkpoint, interrupted);
@@ -146,7 +149,7 @@ fn line(finding: &Finding) -> String {
 }
 
 pub async fn discover(config: &Config) -> Result<()> {
-    let mut source = build::source(&config.source)?;
+    let mut source = build::source(&config.source, &Added::default())?;
     let found = source.discover().await?;
     if let Err(error) = source.close(None).await {
         tracing::debug!(?error, "leaving the source");

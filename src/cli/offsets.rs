@@ -15,6 +15,7 @@ use crate::error::{Class, Error, Result};
 use crate::offset::{Checkpoint, Consumer, OffsetStore, RocksStore, Standing};
 use crate::record::{Position, SinkOffset};
 use crate::source::Verdict;
+use crate::source::tables::Added;
 
 /// What the server says about the stored positions.
 enum Answer {
@@ -64,7 +65,7 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
     {
         postgres.slot = Some(lineage.stream.clone());
     }
-    let mut source = build::source(&config)?;
+    let mut source = build::source(&config, &Added::default())?;
     let interrupted = source.interrupted(&checkpoint.state)?;
     let needed = needed(checkpoint, interrupted.clone());
     let answer = match (&checkpoint.lineage, needed) {
@@ -122,12 +123,14 @@ fn as_value(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
             "database": lineage.database, "stream": lineage.stream,
         })
     });
-    let sink = |offset: &SinkOffset| {
+    let paused = &checkpoint.orders.paused;
+    let sink = |name: &str, offset: &SinkOffset| {
         let position = offset.position.as_ref().map(ToString::to_string);
-        json!({ "position": position, "token": token(offset) })
+        json!({ "position": position, "token": token(offset), "paused": paused.contains(name) })
     };
+    let added = checkpoint.orders.added.keys().map(|(schema, table)| json!({ "schema": schema, "table": table }));
     let sinks: serde_json::Map<String, Value> =
-        checkpoint.sinks.iter().map(|(name, offset)| (name.clone(), sink(offset))).collect();
+        checkpoint.sinks.iter().map(|(name, offset)| (name.clone(), sink(name, offset))).collect();
     let consumer = |consumer: &Consumer| {
         let detached = match &consumer.standing {
             Standing::Detached(why) => Some(why),
@@ -159,6 +162,7 @@ fn as_value(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
         "stream": checkpoint.base.as_ref().map(ToString::to_string),
         "sinks": sinks,
         "consumers": consumers,
+        "added_tables": added.collect::<Vec<_>>(),
         "snapshot": { "interrupted_at": interrupted.map(ToString::to_string) },
         "state": { "entries": checkpoint.state.len(), "bytes": state_bytes(checkpoint) },
         "retention": retention,
@@ -172,7 +176,11 @@ fn as_table(dir: &Path, checkpoint: &Checkpoint, answer: &Answer, interrupted: O
     for (name, offset) in &checkpoint.sinks {
         let position = offset.position.as_ref().map_or("its snapshot is not complete".to_owned(), ToString::to_string);
         let token = token(offset).map(|token| format!("  ({token})")).unwrap_or_default();
-        lines.push((format!("sink {name}"), position + &token));
+        let paused = if checkpoint.orders.paused.contains(name) { "  (paused)" } else { "" };
+        lines.push((format!("sink {name}"), position + &token + paused));
+    }
+    for (schema, table) in checkpoint.orders.added.keys() {
+        lines.push(("added table".to_owned(), format!("{schema}.{table}")));
     }
     if let Some(base) = &checkpoint.base {
         lines.push(("stream".to_owned(), base.to_string()));
@@ -245,7 +253,7 @@ fn reset(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::offset::Continuity;
+    use crate::offset::{Continuity, Orders};
     use crate::record::{Lineage, Lsn};
     use crate::source::Gap;
 
@@ -286,6 +294,10 @@ mod tests {
                 ),
             ]
             .into(),
+            orders: Orders {
+                paused: ["audit".to_owned()].into(),
+                added: [(("public".to_owned(), "late".to_owned()), None)].into(),
+            },
         }
     }
 
@@ -297,8 +309,9 @@ mod tests {
         let expected = "\
 store          /state
 lineage        postgres system 7, timeline 1, database \"shop\", stream \"walbrook\"
-sink audit     0/10  (changes.ndjson 10)
+sink audit     0/10  (changes.ndjson 10)  (paused)
 sink eyes      its snapshot is not complete  (2 bytes)
+added table    public.late
 stream         0/12
 consumer bill  0/11  (parked)
 consumer late  0/1  (detached: 24 h behind)
@@ -308,7 +321,10 @@ retention      lost: slot dropped; missing from 0/10 to 0/20 (16 bytes)
         assert_eq!(table, expected);
         assert_eq!(needed(&checkpoint(), None), Some(at(16)), "nothing is held for one that is detached");
         let value = as_value(Path::new("/state"), &checkpoint(), &answer, Some(&at(8)));
-        assert_eq!(value["sinks"]["audit"], json!({ "position": "0/10", "token": "changes.ndjson 10" }));
+        assert_eq!(
+            value["sinks"]["audit"],
+            json!({ "position": "0/10", "token": "changes.ndjson 10", "paused": true })
+        );
         let bill = json!({ "position": "0/11", "holds": "0/11", "state": "parked", "detached": null, "epoch": 2 });
         assert_eq!(value["consumers"]["bill"], bill);
         assert_eq!(value["retention"]["verdict"], "lost");

@@ -11,6 +11,7 @@ use crate::flow::Progress;
 use crate::pipeline::Outcome;
 use crate::server::http::Http;
 use crate::sink::reader_went_away;
+use crate::source::tables::Added;
 
 pub async fn run(stream: Stream) -> Result<()> {
     // Each step of the start needs other code than the one before.
@@ -30,14 +31,17 @@ pub async fn run(stream: Stream) -> Result<()> {
         None => None,
     };
     // What cannot listen is found out before anything is made.
-    let grpc = build::grpc(&stream.config, progress.clone(), stop.clone()).await?;
-    let pipeline = build::pipeline(&stream, progress.clone(), stop.subscribe())?;
+    let added = Added::default();
+    let grpc = build::grpc(&stream.config, &added, progress.clone(), stop.clone()).await?;
+    let pipeline = build::pipeline(&stream, &added, progress.clone(), stop.subscribe())?;
     footprint::give_back();
     tokio::spawn(footprint::while_starting(progress.clone()));
     let ended = watch::Sender::new(false);
     let (pipeline, serving) = match grpc {
         None => (pipeline, None),
-        Some((hub, server)) => (pipeline.serving(hub), Some(tokio::spawn(server.serve(ended.subscribe())))),
+        Some((hub, control, server)) => {
+            (pipeline.serving(hub).obeying(control), Some(tokio::spawn(server.serve(ended.subscribe()))))
+        }
     };
     let on_stdout = stream.config.sinks.iter().any(|sink| sink.type_name == "stdout");
     let line = if stream.shows_progress { progress::Line::draw(progress.clone(), on_stdout) } else { None };

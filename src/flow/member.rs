@@ -5,7 +5,7 @@
 //! - What is durable at the reader is told by [`Member::durable`], once for every batch, in order.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,6 +46,8 @@ pub struct Member {
     behind_ms: AtomicU64,
     /// The commit that became durable last, microseconds since 1970-01-01 UTC.
     last_commit_unix_micros: AtomicU64,
+    paused: AtomicBool,
+    held: AtomicBool,
 }
 
 impl Member {
@@ -62,6 +64,8 @@ impl Member {
             advanced_ms: AtomicU64::new(clock::now_ms()),
             behind_ms: AtomicU64::new(0),
             last_commit_unix_micros: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            held: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +125,30 @@ impl Member {
     /// It took a failed attempt, of which `error` says what it was.
     pub fn failed(&self, error: &Error) {
         self.failures.add(error);
+    }
+
+    /// An operator lets it take nothing, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Paused, it takes nothing from here on, and its position stands.
+    pub fn holds(&self) {
+        self.held.store(true, Relaxed);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Relaxed)
+    }
+
+    /// It goes on: it did not stand still until now.
+    pub fn resumes(&self) {
+        self.advanced_ms.store(clock::now_ms(), Relaxed);
+        self.held.store(false, Relaxed);
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
     }
 
     pub fn position(&self) -> Option<Position> {

@@ -13,11 +13,13 @@
 //! optional = 0 | 1 length:u32 bytes
 //! consumer = epoch:u64 standing:u8 text optional{3} bytes:u64 since:u64     text: why it is detached; position, base,
 //!                                              what a snapshot needs; lag
+//! orders   = ("paused" text | "added" text{2} optional)*     the sink; schema, table and position; the words are texts
 //! contents = entries:u64 sum:u64               how many entries there are, and the sum of their crc32
 //! format   = "WALBROOK" version:u32            not sealed: every later version must be able to read it
 //! ```
 
 use super::consumer::{Consumer, Lag, Standing};
+use super::orders::Orders;
 use crate::error::{Error, Result};
 use crate::record::{Lineage, Position, SinkOffset};
 
@@ -144,6 +146,45 @@ pub(super) fn decode_consumer(bytes: &[u8]) -> Option<Consumer> {
     bytes.is_empty().then_some(consumer)
 }
 
+const PAUSED: &str = "paused";
+const ADDED: &str = "added";
+
+pub(super) fn encode_orders(orders: &Orders) -> Vec<u8> {
+    let Orders { paused, added } = orders;
+    let mut out = Vec::new();
+    for sink in paused {
+        [PAUSED, sink].iter().for_each(|text| put(&mut out, text.as_bytes()));
+    }
+    for ((schema, table), from) in added {
+        [ADDED, schema, table].iter().for_each(|text| put(&mut out, text.as_bytes()));
+        put_optional(&mut out, from.as_ref().map(Position::to_bytes).as_deref());
+    }
+    out
+}
+
+/// The reverse of [`encode_orders`]; `None` when the bytes are none.
+pub(super) fn decode_orders(mut bytes: &[u8]) -> Option<Orders> {
+    fn text(bytes: &mut &[u8]) -> Option<String> {
+        String::from_utf8(take(bytes)?.to_vec()).ok()
+    }
+    let mut orders = Orders::default();
+    while !bytes.is_empty() {
+        match text(&mut bytes)?.as_str() {
+            PAUSED => drop(orders.paused.insert(text(&mut bytes)?)),
+            ADDED => {
+                let name = (text(&mut bytes)?, text(&mut bytes)?);
+                let from = match take_optional(&mut bytes)? {
+                    None => None,
+                    Some(from) => Some(Position::from_bytes(from)?),
+                };
+                orders.added.insert(name, from);
+            }
+            _ => return None,
+        }
+    }
+    Some(orders)
+}
+
 fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     out.push(u8::from(bytes.is_some()));
     if let Some(bytes) = bytes {
@@ -211,7 +252,23 @@ mod tests {
         })
     }
 
+    fn orders() -> impl Strategy<Value = Orders> {
+        use prop::collection::{btree_map, btree_set};
+        let from = any::<Option<u64>>().prop_map(|lsn| lsn.map(|lsn| Position::Postgres(Lsn(lsn))));
+        (btree_set(".*", 0..3), btree_map((".*", ".*"), from, 0..3))
+            .prop_map(|(paused, added)| Orders { paused, added })
+    }
+
     proptest! {
+        #[test]
+        fn orders_that_are_written_are_read(orders in orders(), noise: Vec<u8>, extra: u8, cut in 1usize..4) {
+            let bytes = encode_orders(&orders);
+            prop_assert!(bytes.is_empty() || decode_orders(&bytes[..bytes.len() - cut]).is_none());
+            prop_assert!(decode_orders(&[&bytes[..], &[extra]].concat()).is_none());
+            prop_assert_eq!(decode_orders(&bytes), Some(orders));
+            let _ = decode_orders(&noise);
+        }
+
         #[test]
         fn a_consumer_that_is_written_is_read_and_nothing_else(
             consumer in consumers(), noise: Vec<u8>, extra: u8, cut in 1usize..9

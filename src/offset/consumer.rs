@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Store, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Orders, Store, rules};
 use crate::error::{Error, Result};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 
@@ -232,7 +232,7 @@ pub struct Namespace {
 
 impl Namespace {
     fn refused(&self) -> Error {
-        Error::bug(format!("the pipeline of consumer {:?} has no sinks of its own to change", self.name))
+        Error::bug(format!("the pipeline of consumer {:?} changes nothing but its own namespace", self.name))
     }
 }
 
@@ -284,6 +284,10 @@ impl OffsetStore for Namespace {
     }
 
     fn set(&mut self, _: &str, _: &SinkOffset) -> Result<()> {
+        Err(self.refused())
+    }
+
+    fn order(&mut self, _: &Orders) -> Result<()> {
         Err(self.refused())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::consumer::{self, Consumer, ConsumerChange, NewPlace, Parked, Place, Standing};
-use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Orders, rules};
 use crate::error::Result;
 use crate::record::{Lineage, SinkOffset, StateEntry};
 
@@ -105,7 +105,7 @@ impl OffsetStore for MemoryStore {
             base: known.base.clone(),
             sinks: [(name.to_owned(), known.offset())].into(),
             state: own.state.clone(),
-            consumers: BTreeMap::new(),
+            ..Checkpoint::default()
         })
     }
 
@@ -143,6 +143,11 @@ impl OffsetStore for MemoryStore {
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
         rules::may_set(self.main.lineage.as_ref(), sink)?;
         self.main.sinks.insert(sink.to_owned(), offset.clone());
+        Ok(())
+    }
+
+    fn order(&mut self, orders: &Orders) -> Result<()> {
+        self.main.orders = orders.clone();
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 mod codec;
 mod consumer;
 mod memory;
+mod orders;
 mod rocksdb;
 mod rules;
 mod shared;
@@ -21,6 +22,7 @@ use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 
 pub use consumer::{Consumer, ConsumerChange, Lag, Namespace, NewPlace, Parked, Place, Standing, check_name};
 pub use memory::MemoryStore;
+pub use orders::Orders;
 pub use rocksdb::RocksStore;
 pub use shared::Store;
 
@@ -36,6 +38,7 @@ pub struct Checkpoint {
     pub state: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Durable consumers, by name.
     pub consumers: BTreeMap<String, Consumer>,
+    pub orders: Orders,
 }
 
 /// One step forward.
@@ -103,7 +106,10 @@ pub trait OffsetStore: Send {
     /// Puts one sink where the operator says, backwards too. Errors: `Config` when the store is not bound.
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()>;
 
-    /// Forgets everything: lineage, positions and state.
+    /// Replaces what operators have ordered. Errors: as for [`Self::commit`].
+    fn order(&mut self, orders: &Orders) -> Result<()>;
+
+    /// Forgets everything: lineage, positions, state and orders.
     fn reset(&mut self) -> Result<()>;
 }
 

@@ -9,7 +9,7 @@
 //!   opened at.
 //! - After a failed write the database is closed and opened again before the next one, so that what is on disk decides.
 //!
-//! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `meta/base`, `sink/<name>`, `state/<key>`, and those of
+//! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `meta/base`, `meta/orders`, `sink/<name>`, `state/<key>`, and those of
 //! [`consumers`]; values as in [`super::codec`].
 //!
 //! What a damaged file does: RocksDB's own checksums notice most of it. But an incomplete *last* record of its log or
@@ -34,7 +34,7 @@ use rocksdb::{
 
 use super::codec::{self, FORMAT_VERSION, corrupt, seal, unseal};
 use super::consumer::{Consumer, ConsumerChange};
-use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, rules};
+use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Orders, rules};
 use crate::error::{Context, Error, Result};
 use crate::record::{Lineage, Position, SinkOffset};
 
@@ -42,6 +42,7 @@ const FORMAT_KEY: &[u8] = b"meta/format";
 const CONTENTS_KEY: &[u8] = b"meta/contents";
 const LINEAGE_KEY: &[u8] = b"meta/lineage";
 const BASE_KEY: &[u8] = b"meta/base";
+const ORDERS_KEY: &[u8] = b"meta/orders";
 const SINK_PREFIX: &[u8] = b"sink/";
 const STATE_PREFIX: &[u8] = b"state/";
 
@@ -274,6 +275,17 @@ impl OffsetStore for RocksStore {
         Ok(())
     }
 
+    fn order(&mut self, orders: &Orders) -> Result<()> {
+        self.reopen()?;
+        let mut step = Step::default();
+        if orders.is_empty() {
+            step.delete(ORDERS_KEY.to_vec());
+        } else {
+            step.put(ORDERS_KEY.to_vec(), &codec::encode_orders(orders))?;
+        }
+        self.write(step)
+    }
+
     fn reset(&mut self) -> Result<()> {
         self.reopen()?;
         let mut step = Step::default();
@@ -444,6 +456,8 @@ fn read_entry(checkpoint: &mut Checkpoint, key: &[u8], payload: &[u8]) -> Result
     } else if key == BASE_KEY {
         let base = Position::from_bytes(payload).ok_or_else(|| corrupt(key, "it is not a position"))?;
         checkpoint.base = Some(base);
+    } else if key == ORDERS_KEY {
+        checkpoint.orders = codec::decode_orders(payload).ok_or_else(|| corrupt(key, "it holds no orders"))?;
     } else if let Some(rest) = key.strip_prefix(consumers::PREFIX) {
         consumers::read_entry(checkpoint, key, rest, payload)?;
     } else if let Some(name) = key.strip_prefix(SINK_PREFIX) {

@@ -31,6 +31,8 @@ pub struct Fanout {
     takes_stored: watch::Sender<Option<u64>>,
     /// What was marked up to here has been stored.
     stored: watch::Sender<Seq>,
+    /// Whether nothing more will be delivered.
+    closed: watch::Sender<bool>,
     /// Whether batches are for consumers alone, of which there may be none.
     without_sinks: bool,
 }
@@ -106,6 +108,7 @@ impl Fanout {
             acked: Notify::new(),
             takes_stored: watch::channel(Some(0)).0,
             stored: watch::channel(Seq(0)).0,
+            closed: watch::channel(false).0,
             without_sinks,
         };
         (Arc::new(fanout), receivers)
@@ -124,6 +127,12 @@ impl Fanout {
         if let Some(remote) = inner.remote.take() {
             remote.end(QueueEnd::Finished);
         }
+        self.closed.send_replace(true);
+    }
+
+    /// Whether it was closed.
+    pub fn closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
     }
 
     /// Where the stream resumes after everything delivered, by this process, so far.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::acks::Acks;
 use super::backoff::Backoff;
 use super::committer::Committer;
+use super::control::{self, Control, NewTable, Order, What};
 use super::fanout::Fanout;
 use super::hub::{Hub, LaneEnd, Main, QueueEnd, Remote, hold_all};
 use super::observer::Observing;
@@ -19,6 +20,7 @@ use crate::flow::{Budget, Outlet, Phase, Progress, Role};
 use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStore, OffsetUpdate, Standing, Store};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
+use crate::source::tables::Added;
 use crate::source::{Source, StreamEnd, Verdict};
 
 pub struct SinkSpec {
@@ -78,6 +80,9 @@ pub struct Pipeline {
     hub: Option<Hub>,
     /// Of a lane: its reader, which takes the place of sinks.
     remote: Option<Remote>,
+    control: Control,
+    /// What is to be done before everything starts anew.
+    ordered: Option<Order>,
 }
 
 /// What a start found and made.
@@ -110,7 +115,26 @@ impl Pipeline {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let store = Store::new(store);
-        Pipeline { source, store, sinks, options, progress, stop, anew: None, hub: None, remote: None }
+        Pipeline::over(source, store, sinks, options, progress, stop)
+    }
+
+    fn over(
+        source: Box<dyn Source>,
+        store: Store,
+        sinks: Vec<SinkSpec>,
+        options: Options,
+        progress: Arc<Progress>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let control = Control::new(sinks.iter().map(|spec| spec.name.clone()), Added::default());
+        let (anew, hub, remote, ordered) = (None, None, None, None);
+        Pipeline { source, store, sinks, options, progress, stop, anew, hub, remote, control, ordered }
+    }
+
+    /// Does what an operator orders by a control of its sinks' names.
+    pub fn obeying(mut self, control: Control) -> Self {
+        self.control = control;
+        self
     }
 
     /// Serves the hub's consumers too; then there need be no sink.
@@ -131,8 +155,7 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let (sinks, remote) = (Vec::new(), Some(remote));
-        Pipeline { source, store, sinks, options, progress, stop, anew: None, hub: None, remote }
+        Pipeline { remote: Some(remote), ..Pipeline::over(source, store, Vec::new(), options, progress, stop) }
     }
 
     /// As [`Self::run`], once.
@@ -145,6 +168,7 @@ impl Pipeline {
     /// class `Lost`: the server no longer holds the log from the stored position on, and the policy is `fail`.
     pub async fn run(mut self) -> Result<Outcome> {
         let hub = self.hub.clone();
+        self.control.serve(self.store.clone(), self.progress.clone());
         // Also when this future is dropped, nobody is to wait for the stream.
         let serving = hub.as_ref().map(Hub::while_serving);
         let ended = self.run_on().await;
@@ -172,6 +196,7 @@ impl Pipeline {
                     (Ok(Outcome::Stopped), Some(why)) => {
                         tracing::warn!("{why}: going on from what is stored");
                         self.all_here(sinks)?;
+                        self.carry_out();
                     }
                     (result, _) => return result,
                 },
@@ -179,11 +204,14 @@ impl Pipeline {
         }
     }
 
-    /// Forgets everything but that there are consumers: they are told what happened when they return.
+    /// Forgets everything but what operators have ordered, and that there are consumers: they are told what happened when they return.
     fn forget(&self) -> Result<()> {
         self.store.write(|store| {
-            let consumers = store.consumers();
+            let (consumers, mut orders) = (store.consumers(), store.load()?.orders);
+            // The log that they were added in is gone.
+            orders.added.values_mut().for_each(|from| *from = None);
             store.reset()?;
+            store.order(&orders)?;
             for (name, known) in consumers {
                 let Some(position) = known.position else { continue };
                 let begin = ConsumerChange::Begin { epoch: known.epoch + 1, place: NewPlace::At(position) };
@@ -193,6 +221,17 @@ impl Pipeline {
             }
             Ok(())
         })
+    }
+
+    /// Does what everything was stopped for.
+    fn carry_out(&mut self) {
+        let Some(order) = self.ordered.take().filter(Order::is_wanted) else { return };
+        let What::Place(offset) = &order.what else { return };
+        let placed = self.store.write(|store| control::apply(store, offset));
+        if placed.is_ok() {
+            self.progress.member(Role::Sink, &offset.sink).begins(offset.position.clone());
+        }
+        order.tell(placed.map(|()| None));
     }
 
     /// The sinks by name, and where each begins when nothing is stored.
@@ -249,7 +288,8 @@ impl Pipeline {
             let queued = Arc::downgrade(&fanout);
             member.queue_is(move || queued.upgrade().map_or(0, |fanout| fanout.queued(index)));
             let (fanout, progress) = (fanout.clone(), self.progress.clone());
-            let lane = Lane { index, name: name.clone(), queue, fanout, progress, member };
+            let paused = self.control.paused(&name);
+            let lane = Lane { index, name: name.clone(), queue, fanout, progress, member, paused };
             let worker = Worker::new(lane, sink, offset, budget.total_bytes(), self.options.limit);
             workers.spawn(async move {
                 let (sink, result) = worker.run().await;
@@ -355,6 +395,9 @@ impl Pipeline {
             store.park_live()?;
             store.load()
         })?;
+        if self.remote.is_none() {
+            self.control.recall(&checkpoint.orders);
+        }
         if self.hub.is_none() && self.remote.is_none() && !checkpoint.consumers.is_empty() {
             let consumers = checkpoint.consumers.len();
             tracing::warn!(consumers, "nothing serves the stored consumers: the log is not held for them");
@@ -460,13 +503,44 @@ impl Pipeline {
         let mut from = from.ok_or_else(|| Error::bug("a pipeline without a sink has no position"))?;
         let mut backoff = Backoff::default();
         fanout.begins_at(&from);
+        let control = self.control.clone();
+        let mut orders = control.orders().await;
         loop {
-            let (until, stop) = (start.until.clone(), self.stop.clone());
+            let boundary = control.next_behind(&from);
+            let until = start.until.iter().chain(&boundary).cloned().reduce(Position::earlier);
+            let stop = self.stop.clone();
+            let (halt, halted) = watch::channel(false);
             self.progress.reader.turn();
-            let ended = self.source.stream(from.clone(), until, outlet, confirmed.clone(), stop).await;
+            let streaming = self.source.stream(from.clone(), until.clone(), outlet, confirmed.clone(), halted);
+            let (ended, order) = until_ordered(streaming, stop, &mut orders, halt).await;
             self.progress.reader.rest();
+            let delivered = fanout.delivered().filter(|delivered| delivered.covers(&from));
+            if let Some(order) = order {
+                match &order.what {
+                    What::Add(table) => {
+                        let added = self.add(table).await;
+                        order.tell(added);
+                    }
+                    // A stream that failed in this moment begins anew too.
+                    What::Place(_) if ended.is_ok() || ended.as_ref().is_err_and(Error::is_transient) => {
+                        self.anew = Some("an operator moves a sink");
+                        self.ordered = Some(order);
+                        return Ok(Outcome::Stopped);
+                    }
+                    What::Place(_) => {}
+                }
+            }
             let error = match ended {
+                Ok(StreamEnd::Reached) if until != start.until => {
+                    from = delivered.into_iter().chain(until).reduce(later).unwrap_or(from);
+                    continue;
+                }
                 Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
+                // For an order.
+                Ok(StreamEnd::Stopped) if !*self.stop.borrow() => {
+                    from = delivered.unwrap_or(from);
+                    continue;
+                }
                 Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
                 Ok(StreamEnd::Retracted) => {
                     self.anew = Some(
@@ -474,10 +548,13 @@ impl Pipeline {
                     );
                     return Ok(Outcome::Stopped);
                 }
+                Ok(StreamEnd::Unprepared) => {
+                    self.anew = Some("tables were added that the source has to look for in the log");
+                    return Ok(Outcome::Stopped);
+                }
                 Err(error) if error.is_transient() => error,
                 Err(error) => return Err(error),
             };
-            let delivered = fanout.delivered().filter(|delivered| delivered.covers(&from));
             if let Some(delivered) = delivered {
                 backoff.reset();
                 from = delivered;
@@ -486,6 +563,13 @@ impl Pipeline {
                 return Ok(Outcome::Stopped);
             }
         }
+    }
+
+    /// Takes up a table, from where on its changes have not been read yet: nothing is read meanwhile.
+    async fn add(&mut self, table: &NewTable) -> Result<Option<Position>> {
+        let from = later(table.from.clone(), self.source.tip().await?);
+        self.control.take_up(&self.store, table, &from)?;
+        Ok(Some(from))
     }
 
     /// The point the stream goes on from; none when asked to stop.
@@ -574,6 +658,29 @@ impl Pipeline {
             Err(_) => tracing::warn!("leaving the source took longer than {CLOSE_TIMEOUT:?}"),
         }
     }
+}
+
+/// A stream until it ends: by itself, or because it is to stop, or for an order.
+async fn until_ordered(
+    streaming: impl Future<Output = Result<StreamEnd>>,
+    mut stop: watch::Receiver<bool>,
+    orders: &mut mpsc::Receiver<Order>,
+    halt: watch::Sender<bool>,
+) -> (Result<StreamEnd>, Option<Order>) {
+    let mut streaming = std::pin::pin!(streaming);
+    let ordered = tokio::select! {
+        biased;
+        ended = &mut streaming => return (ended, None),
+        Ok(_) = stop.wait_for(|stop| *stop) => None,
+        Some(order) = orders.recv() => Some(order),
+    };
+    halt.send_replace(true);
+    (streaming.await, ordered)
+}
+
+/// The one that is not before the other, where they compare.
+fn later(one: Position, other: Position) -> Position {
+    if one.covers(&other) { one } else { other }
 }
 
 type Ended = (usize, SinkSpec, Result<WorkerEnd>);

@@ -5,12 +5,15 @@
 //! - A record reaches the sink once while the process lives, also when a reconnected source replays part of a
 //!   transaction, and never when the sink's stored position covers it.
 //! - Only a transient error is retried, with backoff; the others end the worker, which then acknowledges nothing more.
+//! - While the sink is paused nothing is written to it: what waits in its queue holds the memory budget, as with a sink that
+//!   is stuck, and the others wait once that is used up. At the end a paused sink is not waited for: what it does not hold
+//!   comes again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -21,6 +24,9 @@ use crate::flow::{Member, Progress};
 use crate::record::{Batch, Change, Origin, Position, Seq, SinkOffset};
 use crate::sink::{Accepted, Batching, Delivery, Durable, Sink};
 
+/// What a paused sink may still take to let go of what it has, when everything ends.
+const PAUSED_END: Duration = Duration::from_secs(1);
+
 /// A sink's place in the fan-out.
 pub struct Lane {
     pub index: usize,
@@ -30,6 +36,8 @@ pub struct Lane {
     pub progress: Arc<Progress>,
     /// Where it is told how far the sink is.
     pub member: Arc<Member>,
+    /// Whether an operator lets it take nothing.
+    pub paused: watch::Receiver<bool>,
 }
 
 pub struct Worker {
@@ -83,14 +91,40 @@ impl Worker {
     }
 
     async fn work(&mut self) -> Result<WorkerEnd> {
+        let (mut closed, mut paused) = (self.lane.fanout.closed(), self.lane.paused.clone());
+        let abandoned = async {
+            let _ = closed.wait_for(|closed| *closed).await;
+            until_paused(&mut paused).await;
+            tokio::time::sleep(PAUSED_END).await;
+        };
+        tokio::select! {
+            biased;
+            end = self.deliver_all() => end,
+            // Paused, and it fails or hangs: it is opened again where it durably stands.
+            () = abandoned => Ok(WorkerEnd::Closed),
+        }
+    }
+
+    async fn deliver_all(&mut self) -> Result<WorkerEnd> {
         let guarantee = self.sink.capabilities().guarantee;
         tracing::debug!(sink = self.lane.name, %guarantee, "the sink delivers");
+        if self.hold().await {
+            return Ok(WorkerEnd::Closed);
+        }
         self.reopen(None).await?;
+        let mut paused = self.lane.paused.clone();
         let max_delay = Duration::from_millis(self.batching.max_delay_ms);
         let mut flush_at = Instant::now();
         loop {
             let batch = tokio::select! {
                 biased;
+                () = until_paused(&mut paused) => {
+                    self.flush().await?;
+                    if self.hold().await {
+                        break;
+                    }
+                    continue;
+                }
                 batch = self.lane.queue.recv() => batch,
                 () = tokio::time::sleep_until(flush_at), if !self.pending.is_empty() => {
                     self.flush().await?;
@@ -121,6 +155,20 @@ impl Worker {
         self.flush().await?;
         self.sink.close().await?;
         Ok(WorkerEnd::Closed)
+    }
+
+    /// Waits while the sink is paused. Whether everything ends meanwhile.
+    async fn hold(&mut self) -> bool {
+        let mut closed = self.lane.fanout.closed();
+        self.lane.member.holds();
+        tokio::select! {
+            biased;
+            _ = self.lane.paused.wait_for(|paused| !*paused) => {
+                self.lane.member.resumes();
+                false
+            }
+            _ = closed.wait_for(|closed| *closed) => true,
+        }
     }
 
     /// Writes what the sink does not have yet of the batch. Whether the limit was reached.
@@ -256,7 +304,15 @@ impl Worker {
                     delay_ms = delay.as_millis() as u64,
                     "sink failed, trying again"
                 );
-                tokio::time::sleep(delay).await;
+                let paused = &mut self.lane.paused;
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = until_paused(paused) => {
+                        self.lane.member.holds();
+                        let _ = self.lane.paused.wait_for(|paused| !*paused).await;
+                        self.lane.member.resumes();
+                    }
+                }
             }
             match self.open_and_replay().await {
                 Ok(()) => {
@@ -280,6 +336,13 @@ impl Worker {
             self.write(index).await?;
         }
         Ok(())
+    }
+}
+
+/// Returns when an operator pauses the sink: perhaps never.
+async fn until_paused(paused: &mut watch::Receiver<bool>) {
+    if paused.wait_for(|paused| *paused).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -352,7 +415,15 @@ mod tests {
         drop(queue);
         let progress = Arc::new(Progress::default());
         let member = progress.member(crate::flow::Role::Sink, "a");
-        let lane = Lane { index: 0, name: "a".to_owned(), queue: receiver, fanout, progress, member };
+        let lane = Lane {
+            index: 0,
+            name: "a".to_owned(),
+            queue: receiver,
+            fanout,
+            progress,
+            member,
+            paused: watch::channel(false).1,
+        };
         let (_, end) = Worker::new(lane, sink, SinkOffset::default(), 1 << 20, None).run().await;
         assert_eq!(end.unwrap(), WorkerEnd::Closed);
         assert_eq!(*held.lock().unwrap(), [1, 2, 3, 4]);

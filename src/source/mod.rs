@@ -21,9 +21,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::error::{Finding, Result};
+use crate::error::{Error, Finding, Result};
 use crate::flow::{Extent, Measure, Observation, Outlet};
-use crate::record::{Lineage, Position, StateEntry};
+use crate::record::{Lineage, Position, StateEntry, TableSchema};
+use tables::Added;
 
 pub use retention::{Gap, Verdict};
 
@@ -58,6 +59,28 @@ pub enum StreamEnd {
     /// A transaction of which batches were delivered never ended in the log: the server crashed over writing it. Sinks must
     /// go back to where they are stored; asked again, the source passes over it.
     Retracted,
+    /// Nothing was delivered: tables were added of which it has to learn first, by [`Source::prepare`].
+    Unprepared,
+}
+
+/// What a source says of a table that is to be streamed too.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Admission {
+    /// There is none of the name.
+    Unknown,
+    /// It is streamed already.
+    Streamed,
+    /// The server sends all changes of transactions from there on.
+    Admitted(Position),
+}
+
+/// A table of the stream.
+#[derive(Clone, Debug)]
+pub struct Streamed {
+    /// As its records would have it now; its id and version mean nothing.
+    pub schema: Arc<TableSchema>,
+    /// Why it goes no further while the others do.
+    pub stopped: Option<String>,
 }
 
 /// How rows that are there already are read.
@@ -74,6 +97,11 @@ pub trait Lanes: Send + Sync {
     /// Connects to nothing yet. The main source must have been prepared once: what it made on the server is used. What
     /// the lane makes is gone with it. `takes_snapshot`: the rows that are there already are wanted first.
     fn open(&self, takes_snapshot: bool) -> Result<Box<dyn Source>>;
+
+    /// What the sources want beside what is configured.
+    fn added(&self) -> Added {
+        Added::default()
+    }
 }
 
 #[async_trait]
@@ -106,7 +134,7 @@ pub trait Source: Send {
     /// The first position that the server would still send everything from.
     async fn earliest(&mut self) -> Result<Position>;
 
-    /// Delivers every change from `from` on, until `until` where one is given, else until `stop` or an error. A
+    /// Delivers every change from `from` on, of the tables that are wanted there ([`tables::Added`]), until `until` where one is given, else until `stop` or an error. A
     /// `Transient` error asks to be called again from the last position delivered.
     async fn stream(
         &mut self,
@@ -126,6 +154,17 @@ pub trait Source: Send {
 
     /// The tables and columns there are, as JSON.
     async fn discover(&mut self) -> Result<serde_json::Value>;
+
+    /// The tables that are streamed, as the server has them now. `state`: what the store holds.
+    async fn tables(&mut self, _state: &State) -> Result<Vec<Streamed>> {
+        Ok(Vec::new())
+    }
+
+    /// Sees to it that the server sends the changes of one more table, for this source and the others of its stream; they take
+    /// it up when it is selected. Errors: `Config`, where it cannot be streamed, with what has to be done first.
+    async fn admit(&mut self, namespace: &str, name: &str) -> Result<Admission> {
+        Err(Error::config(format!("{namespace}.{name}: this source takes up no more tables")))
+    }
 
     /// Looks at the server that the source is connected to, beside the stream and wherever that goes; none where there is
     /// nothing to see.

@@ -5,10 +5,15 @@
 //! - `*` stands for any run of characters and `?` for one, within one part of a name; inside quotes both, the dot and the
 //!   comma are ordinary characters, and a quote written twice is a quote.
 //! - An exclude wins over an include. A column pattern never selects a table.
+//! - What is added while a process runs is one list for all its sources; each takes it over when it is ready to.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::record::Position;
 
 /// How a server's names are written and compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +102,56 @@ struct Case {
     ignored_in_columns: bool,
 }
 
+/// By schema and name, as the server stores them, from where on a table is wanted; none: from any position.
+pub type AddedTables = BTreeMap<(String, String), Option<Position>>;
+
+/// Tables that are wanted beside those that the configuration names. Clones are of the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Added(Arc<AddedList>);
+
+#[derive(Debug, Default)]
+struct AddedList {
+    tables: Mutex<AddedTables>,
+    generation: AtomicU64,
+}
+
+impl Added {
+    fn tables(&self) -> MutexGuard<'_, AddedTables> {
+        self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set(&self, tables: &AddedTables) {
+        let mut known = self.tables();
+        if *known != *tables {
+            known.clone_from(tables);
+            self.0.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Another number whenever the list is another one.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// Where a stream that is at `at` has to take over the next table.
+    pub fn next_behind(&self, at: &Position) -> Option<Position> {
+        let tables = self.tables();
+        let later = tables.values().flatten().filter(|from| !reached(at, from));
+        later.cloned().reduce(Position::earlier)
+    }
+}
+
+fn reached(at: &Position, from: &Position) -> bool {
+    at == from || at.covers(from)
+}
+
 /// Which tables and columns are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Selection {
     case: Case,
+    added: Added,
+    /// What was taken over of it.
+    taken: BTreeSet<(String, String)>,
     tables: Vec<Pattern<2>>,
     exclude_tables: Vec<Pattern<2>>,
     columns: Vec<Pattern<3>>,
@@ -142,11 +193,43 @@ impl Selection {
     ) -> Result<Selection> {
         Ok(Selection {
             case: Case { ignored_in_tables: false, ignored_in_columns: names.ignores_column_case },
+            added: Added::default(),
+            taken: BTreeSet::new(),
             tables: read(names, "tables", tables)?,
             exclude_tables: read(names, "exclude_tables", exclude_tables)?,
             columns: read(names, "columns", columns)?,
             exclude_columns: read(names, "exclude_columns", exclude_columns)?,
         })
+    }
+
+    /// Wants these tables too, from the next [`Self::refresh`] on.
+    pub fn beside(mut self, added: Added) -> Selection {
+        self.added = added;
+        self
+    }
+
+    /// Takes over what was added, as far as it is wanted at a position; none: all of it. Whether that changes anything.
+    pub fn refresh(&mut self, at: Option<&Position>) -> bool {
+        let added = self.added.tables();
+        let wanted = |from: &Option<Position>| match (at, from) {
+            (Some(at), Some(from)) => reached(at, from),
+            _ => true,
+        };
+        let names = added.iter().filter(|(_, from)| wanted(from)).map(|(name, _)| name.clone()).collect();
+        let changed = names != self.taken;
+        drop(added);
+        self.taken = names;
+        changed
+    }
+
+    /// This one alone is to want a table too.
+    pub fn include(&mut self, schema: &str, table: &str) {
+        self.taken.insert((schema.to_owned(), table.to_owned()));
+    }
+
+    /// The tables that were taken over.
+    pub fn taken(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.taken.iter().map(|(schema, table)| (schema.as_str(), table.as_str()))
     }
 
     /// From now on the names of schemas and tables are the same in any case: what only the server can say.
@@ -169,7 +252,13 @@ impl Selection {
     }
 
     fn includes(&self, schema: &str, table: &str) -> bool {
-        self.tables.is_empty() || self.tables.iter().any(|pattern| pattern.matches([schema, table], self.case))
+        let same = |a: &str, b: &str| match self.case.ignored_in_tables {
+            true => a.to_lowercase() == b.to_lowercase(),
+            false => a == b,
+        };
+        self.tables.is_empty()
+            || self.tables.iter().any(|pattern| pattern.matches([schema, table], self.case))
+            || self.taken().any(|(of, name)| same(of, schema) && same(name, table))
     }
 
     /// Whether a wanted table's column is wanted.
@@ -346,7 +435,32 @@ mod tests {
     fn no_pattern_wants_everything() {
         let all = tables("", "");
         assert!(all.wants("public", "orders") && all.wants("Odd \"one\"", "."));
-        assert_eq!(all, Selection::default());
+        assert!(all.tables.is_empty() && all.exclude_tables.is_empty());
+    }
+
+    #[test]
+    fn a_table_is_added_where_its_stream_is_far_enough() {
+        let at = |lsn| Position::Postgres(crate::record::Lsn(lsn));
+        let name = |table: &str| ("shop".to_owned(), table.to_owned());
+        let added = Added::default();
+        let mut selection = tables("shop.a", "shop.secret").beside(added.clone());
+        assert!(!selection.refresh(None));
+        let before = added.generation();
+        let list = [(name("b"), Some(at(5))), (name("c"), Some(at(9))), (name("secret"), None)].into();
+        added.set(&list);
+        added.set(&list);
+        assert_eq!(added.generation(), before + 1);
+        assert!(!selection.wants("shop", "b"), "nobody has taken it over");
+        assert!(selection.refresh(Some(&at(4))));
+        assert!(!selection.wants("shop", "b") && !selection.wants("shop", "secret"), "an exclude wins");
+        assert_eq!(added.next_behind(&at(4)), Some(at(5)));
+        assert!(selection.refresh(Some(&at(5))) && !selection.refresh(Some(&at(6))));
+        assert!(selection.wants("shop", "b") && !selection.wants("shop", "c") && !selection.wants("shop", "B"));
+        assert_eq!((added.next_behind(&at(5)), added.next_behind(&at(9))), (Some(at(9)), None));
+        assert!(selection.refresh(None) && selection.wants("shop", "c"));
+        assert!(selection.refresh(Some(&at(8))) && !selection.wants("shop", "c"), "a stream that goes back");
+        selection.ignore_table_case();
+        assert!(selection.wants("SHOP", "B"));
     }
 
     #[test]

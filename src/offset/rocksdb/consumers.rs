@@ -134,7 +134,7 @@ impl RocksStore {
             base: known.base.clone(),
             sinks: [(name.to_owned(), known.offset())].into(),
             state: self.below(&key(name, STATE))?.into_iter().collect(),
-            consumers: BTreeMap::new(),
+            ..Checkpoint::default()
         })
     }
 

@@ -264,6 +264,12 @@ impl Conductor {
             if self.registry.is_over() {
                 return Err(Ended::Stopping);
             }
+            if lane.generation != self.registry.sources.added().generation() {
+                // Tables were added: of another lane.
+                self.leave().await;
+                self.feed.rewind(self.position()?);
+                return Ok(());
+            }
             let Some(main) = self.registry.main_now() else { continue };
             let near = lane.delivered().zip(self.registry.edge_before(BEHIND));
             let near = near.is_some_and(|(lane, edge)| lane == edge || lane.covers(&edge));

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Phase, Progress};
 use crate::offset::Store;
 use crate::pipeline::fanout::Fanout;
-use crate::pipeline::{LostPolicy, Options, Pipeline, SnapshotMode};
+use crate::pipeline::{Control, LostPolicy, Options, Pipeline, SnapshotMode};
 use crate::record::Position;
 
 /// What a lane's pipeline has in the place of sinks.
@@ -45,6 +45,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub struct Lane {
     pub queue: Arc<Queue>,
+    /// Of its source.
+    pub generation: u64,
     fanout: Arc<OnceLock<Arc<Fanout>>>,
     progress: Arc<Progress>,
     stop: watch::Sender<bool>,
@@ -62,6 +64,8 @@ impl Lane {
         feed: &Feed,
         turn: OwnedSemaphorePermit,
     ) -> Result<Lane> {
+        let added = registry.sources.added();
+        let generation = added.generation();
         let source = registry.sources.open(from.is_none())?;
         let appetite = Arc::new(Appetite::default());
         // Its budget limits it.
@@ -80,8 +84,9 @@ impl Lane {
         };
         let (stop, stopped) = watch::channel(false);
         let pipeline = Pipeline::lane(source, store, remote, options, progress.clone(), stopped);
+        let pipeline = pipeline.obeying(Control::new([], added));
         feed.push(Stage { queue: queue.clone(), target: Target::Lane(fanout.clone()), from });
-        Ok(Lane { queue, fanout, progress, stop, task: tokio::spawn(pipeline.run_lane()), _turn: turn })
+        Ok(Lane { queue, generation, fanout, progress, stop, task: tokio::spawn(pipeline.run_lane()), _turn: turn })
     }
 
     /// Where its stream stands; none before it has delivered a whole transaction.

@@ -302,7 +302,9 @@ impl Registry {
                 continue;
             }
             let Some(needed) = self.needed(main, &name, &known) else { continue };
-            main.progress.member(Role::Consumer, &name).stands_at(needed.clone());
+            let member = main.progress.member(Role::Consumer, &name);
+            member.stands_at(needed.clone());
+            member.pause(known.standing == Standing::Paused);
             let lag = self.lag(Some(main), &needed, known.lag);
             if let Some(why) = self.beyond_limit(&name, lag, now_unix_ms()) {
                 let registry = self.clone();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::error::Finding;
 use crate::flow::BatchWriter;
-use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore};
+use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore, Orders};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
 use crate::source::{Gap, Ready, State, Stored};
@@ -163,6 +163,9 @@ impl OffsetStore for Shared {
     }
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
         self.0.lock().unwrap().set(sink, offset)
+    }
+    fn order(&mut self, orders: &Orders) -> Result<()> {
+        self.0.lock().unwrap().order(orders)
     }
     fn reset(&mut self) -> Result<()> {
         self.0.lock().unwrap().reset()

@@ -22,7 +22,7 @@ use tonic_reflection::server::Builder;
 
 use crate::error::{Error, Result};
 use crate::flow::{Phase, Progress};
-use crate::pipeline::Hub;
+use crate::pipeline::{Control, Hub};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::admin_server::AdminServer;
 use crate::server::http::readiness;
@@ -57,6 +57,7 @@ pub struct Settings {
 /// What it serves.
 pub struct Served {
     pub hub: Hub,
+    pub control: Control,
     pub progress: Arc<Progress>,
     pub lanes: Arc<dyn Lanes>,
     /// How the source's names are written.
@@ -91,10 +92,9 @@ impl Server {
         for address in listener.addresses() {
             tracing::info!(%address, "listening for gRPC");
         }
-        let Served { hub, progress, lanes, names, sinks, stop } = served;
-        let subscriptions =
-            Subscriptions::new(hub.clone(), progress.clone(), names, max_unacked_batches, max_consumers);
+        let (hub, progress) = (served.hub.clone(), served.progress.clone());
         let (asked, watched) = (progress.clone(), progress.clone());
+        let subscriptions = Subscriptions::new(hub, progress, served.names, max_unacked_batches, max_consumers);
         let states = States {
             ready: Arc::new(move || readiness(&asked).yes),
             // While the log or the tables are read: not before, not while a lost connection is tried again, not at the end.
@@ -102,7 +102,7 @@ impl Server {
                 matches!(watched.phase(), Phase::Snapshot | Phase::Stream) && watched.source.current().is_none()
             }),
         };
-        let admin = Admin::new(hub, progress, lanes, names, sinks, stop, subscriptions.peers());
+        let admin = Admin::new(served, subscriptions.peers());
         let mut services = Services::default();
         services.add(subscriptions);
         services.add(AdminServer::new(admin).max_decoding_message_size(REQUEST_MAX_BYTES));

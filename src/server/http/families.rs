@@ -402,6 +402,9 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
             "Bytes of log behind it that the server had whenever something became durable at the {}",
             |_, member| Some(histogram(&member.lag_bytes, 1.0)),
         ),
+        family("paused", Gauge, None, "1 while an operator has the {} paused", |_, member| {
+            Some(flag(member.is_paused()))
+        }),
         family("failing", Gauge, None, "1 while the {} fails and is tried again", |_, member| {
             Some(flag(member.failures.current().is_some()))
         }),

@@ -87,7 +87,7 @@ pub fn readiness(progress: &Progress) -> Answer {
         let behind = progress.lag_bytes();
         return no(format!("reading stands still: for {} s, {behind} bytes of log behind", standing_ms / 1000));
     }
-    let quiet = sinks.iter().find(|sink| sink.quiet_ms() > STANDSTILL_MS);
+    let quiet = sinks.iter().find(|sink| !sink.is_paused() && sink.quiet_ms() > STANDSTILL_MS);
     if let Some(quiet) = quiet.filter(|_| seen.age_ms() > LOOK_VALID_MS) {
         let error = progress.observer.current().unwrap_or_else(|| "it does not answer".to_owned());
         return no(one_line(&format!(
@@ -112,6 +112,11 @@ fn snapshot(progress: &Progress) -> String {
 
 /// Why a sink does not get on.
 fn stuck(sink: &Member, progress: &Progress) -> Option<String> {
+    if sink.is_paused() {
+        // One that has everything is no trouble yet.
+        let behind = sink.standing_ms().is_some();
+        return behind.then(|| format!("sink {} is paused by an operator, and there is more for it", sink.name));
+    }
     if let Some(error) = sink.failures.current() {
         return Some(one_line(&format!("sink {} fails: {error}", sink.name)));
     }
@@ -203,6 +208,12 @@ mod tests {
         progress.store.recovered();
         sink.failures.recovered();
         progress.observed(look(100, None));
+        assert!(readiness(&progress).yes);
+        sink.pause(true);
+        assert!(readiness(&progress).yes, "it has everything");
+        progress.observed(look(101, None));
+        reason("sink a is paused by an operator");
+        sink.pause(false);
         assert!(readiness(&progress).yes);
     }
 

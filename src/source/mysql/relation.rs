@@ -179,6 +179,16 @@ impl Relations {
         }
     }
 
+    /// Wants other tables from now on. False, and nothing is changed: one of them was never heard of.
+    pub fn select(&mut self, selection: &Selection) -> bool {
+        if !selection.taken().all(|(database, name)| self.history.has_heard_of(database, name)) {
+            return false;
+        }
+        self.selection = selection.clone();
+        self.forget_maps();
+        true
+    }
+
     /// Whether an earlier run has stored tables.
     pub fn is_in(state: &State) -> bool {
         state.keys().any(|key| key.starts_with(schema::STATE_PREFIX))

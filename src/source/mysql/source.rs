@@ -27,21 +27,21 @@ use super::decoder::{Decoder, Void};
 use super::dump::{Dump, DumpFrom, DumpOptions, Next};
 use super::extent::LogFiles;
 use super::observer::LogObserver;
-use super::relation::Relations;
+use super::relation::{Relations, schema_of};
 use super::replica::Replica;
 use super::retention::{self, Observed};
-use super::schema::{Host, TableDef};
+use super::schema::{Definition, Host, TableDef};
 use super::server::{self, Server};
 use super::snapshot::{Progress, Snapshot, Views, Wanted};
 use super::url::ConnInfo;
 use super::xa::{Xa, XidKey};
-use super::{Settings, check, discover, prepared, refusal, status, stopped};
+use super::{Settings, check, discover, prepared, refusal, status, stopped, types};
 use crate::error::{Context, Error, Finding, Result};
 use crate::fault;
 use crate::flow::Outlet;
 use crate::record::{BinlogPosition, Lineage, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{Observer, Ready, Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{Admission, Observer, Ready, Source, State, Stored, StreamEnd, Streamed, Verdict};
 use crate::wire::mysql::event::{Body, Flavor, Format};
 
 /// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
@@ -252,6 +252,17 @@ impl MySqlSource {
             (end, _) => Err(Error::transient(format!("catching up ended before its point: {end:?}"))),
         }
     }
+
+    /// Wants of the tables that were added those that are wanted at a position. False where one of them was never heard of.
+    fn take_up_added(&mut self, at: &Position) -> Result<bool> {
+        let prepared = self.prepared()?;
+        if !prepared.selection.refresh(Some(at)) {
+            return Ok(true);
+        }
+        let selection = &prepared.selection;
+        let mut known = prepared.known.iter_mut().chain(&mut prepared.baseline);
+        Ok(known.all(|(relations, _)| relations.select(selection)))
+    }
 }
 
 pub(super) async fn server(connection: &mut Connection) -> Result<Server> {
@@ -298,6 +309,7 @@ impl Source for MySqlSource {
     }
 
     async fn prepare(&mut self, state: &State) -> Result<Ready> {
+        self.settings.selection.refresh(None);
         let (everything, tip, unseen) = self.baseline().await?;
         let (tip, Everything { wanted, all, databases }) = (Arc::new(tip), everything);
         wanted.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -406,6 +418,9 @@ impl Source for MySqlSource {
     ) -> Result<StreamEnd> {
         let from = from.binlog()?.clone();
         let until = until.map(|until| until.binlog().cloned()).transpose()?;
+        if !self.take_up_added(&Position::MySql(from.clone()))? {
+            return Ok(StreamEnd::Unprepared);
+        }
         let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop, search: None };
         let (end, decoder) = self.run(&from, run).await?;
         let tables = decoder.relations.stopped();
@@ -426,6 +441,7 @@ impl Source for MySqlSource {
     }
 
     async fn check(&mut self, stored: Option<Stored<'_>>) -> Result<Vec<Finding>> {
+        self.settings.selection.refresh(None);
         let (selection, server_id, snapshot) =
             (self.settings.selection.clone(), self.settings.server_id, self.settings.takes_snapshot);
         let Sql { connection, server } = self.sql().await?;
@@ -434,7 +450,56 @@ impl Source for MySqlSource {
         check::check(connection, &connected, server, &wanted, stored).await
     }
 
+    async fn tables(&mut self, state: &State) -> Result<Vec<Streamed>> {
+        self.settings.selection.refresh(None);
+        let mut selection = self.settings.selection.clone();
+        let Sql { connection, server } = self.sql().await?;
+        let catalog = Catalog::survey(connection, server, &selection).await?;
+        if catalog.ignores_table_case {
+            selection.ignore_table_case();
+        }
+        let tables = catalog.tables.into_iter().map(|table| {
+            let stopped = stopped::tables(state)
+                .find(|stopped| *stopped.database == *table.def.database && *stopped.table == *table.def.name);
+            let definition = Definition { id: 0, version: 0, table: table.def };
+            let schema = Arc::new(schema_of(&definition, &selection, types::logged_column)?);
+            Ok(Streamed { schema, stopped: stopped.map(|stopped| stopped.why.to_owned()) })
+        });
+        tables.collect()
+    }
+
+    async fn admit(&mut self, namespace: &str, name: &str) -> Result<Admission> {
+        self.settings.selection.refresh(None);
+        let mut selection = self.settings.selection.clone();
+        let mut wider = selection.clone();
+        wider.include(namespace, name);
+        let Sql { connection, server } = self.sql().await?;
+        let Catalog { tables, left_out, ignores_table_case, .. } = Catalog::survey(connection, server, &wider).await?;
+        if ignores_table_case {
+            selection.ignore_table_case();
+            wider.ignore_table_case();
+        }
+        let same = |database: &str, table: &str| match ignores_table_case {
+            true => database.to_lowercase() == namespace.to_lowercase() && table.to_lowercase() == name.to_lowercase(),
+            false => database == namespace && table == name,
+        };
+        if let Some(left_out) = left_out.iter().find(|left_out| same(&left_out.database, &left_out.name)) {
+            return Err(Error::config(format!("{namespace}.{name} cannot be streamed: it is {}", left_out.why)));
+        }
+        let Some(table) = tables.into_iter().find(|table| same(&table.def.database, &table.def.name)) else {
+            return Ok(Admission::Unknown);
+        };
+        let definition = Definition { id: 0, version: 0, table: table.def };
+        // What cannot be a record is said before anything is changed.
+        schema_of(&definition, &wider, types::logged_column)?;
+        if selection.wants(namespace, name) {
+            return Ok(Admission::Streamed);
+        }
+        Ok(Admission::Admitted(self.tip().await?))
+    }
+
     async fn discover(&mut self) -> Result<serde_json::Value> {
+        self.settings.selection.refresh(None);
         let selection = self.settings.selection.clone();
         let Sql { connection, server } = self.sql().await?;
         discover::discover(connection, server, &selection).await

@@ -336,6 +336,8 @@ pub struct RelationCache {
     database: String,
     selection: Selection,
     known: HashMap<u32, Known>,
+    /// Stored, and not wanted until now.
+    unwanted: Vec<StoredRelation>,
     /// What Relation messages said that is not `known`.
     announced: HashMap<u32, Announced>,
     /// What was known before each new shape that is not yet on its way to the store, oldest first.
@@ -366,7 +368,33 @@ struct Known {
 impl RelationCache {
     pub fn new(database: impl Into<String>, selection: Selection, types: TypeCache) -> Self {
         let (known, announced) = (HashMap::new(), HashMap::new());
-        RelationCache { database: database.into(), selection, known, announced, unsettled: Vec::new(), types }
+        let (unwanted, unsettled) = (Vec::new(), Vec::new());
+        RelationCache { database: database.into(), selection, known, unwanted, announced, unsettled, types }
+    }
+
+    /// Wants other tables from now on; what is announced is announced again.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub fn select(&mut self, selection: Selection) -> Result<()> {
+        self.selection = selection;
+        self.announced.clear();
+        for stored in std::mem::take(&mut self.unwanted) {
+            self.adopt(stored)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over a stored shape.
+    fn adopt(&mut self, stored: StoredRelation) -> Result<()> {
+        // A table that is no longer wanted may lack selected columns: it is skipped by name, not by its columns.
+        if self.selection.wants(&stored.namespace, &stored.name) {
+            let plan = stored.plan(&self.database, &self.selection)?;
+            self.known.insert(stored.oid, Known { stored, plan });
+        } else {
+            self.unwanted.push(stored);
+        }
+        Ok(())
     }
 
     /// Every new shape so far is on its way to the store.
@@ -392,12 +420,7 @@ impl RelationCache {
     /// Config: as [`StoredRelation::from_bytes`] and [`StoredRelation::plan`].
     pub fn restore(&mut self, state: &State) -> Result<()> {
         for (_, value) in state.range(STATE_PREFIX.to_vec()..).take_while(|(key, _)| key.starts_with(STATE_PREFIX)) {
-            let stored = StoredRelation::from_bytes(value)?;
-            // A table that is no longer wanted may lack selected columns: it is skipped by name, not by its columns.
-            if self.selection.wants(&stored.namespace, &stored.name) {
-                let plan = stored.plan(&self.database, &self.selection)?;
-                self.known.insert(stored.oid, Known { stored, plan });
-            }
+            self.adopt(StoredRelation::from_bytes(value)?)?;
         }
         Ok(())
     }

@@ -21,9 +21,9 @@ use super::conninfo::ConnInfo;
 use super::decoder::{Decoder, HEARTBEAT_PREFIX};
 use super::discover;
 use super::observer::SlotObserver;
-use super::publication::{self, Ownership, Published};
+use super::publication::{self, Ownership, Publication, Published};
 use super::quote;
-use super::relation::RelationCache;
+use super::relation::{RelationCache, StoredRelation};
 use super::reread::Rereads;
 use super::retention::{self, Observed};
 use super::slot::{self, CreateSlot, Created, SlotState};
@@ -36,7 +36,9 @@ use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{Observer, Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Verdict};
+use crate::source::{
+    Admission, Observer, Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Streamed, Verdict,
+};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -161,7 +163,11 @@ impl PostgresSource {
 
     /// The replication connection, idle. Errors: `Config`, where the slot was temporary and went with its connection.
     async fn replication(&mut self) -> Result<Connection> {
-        if let Some(connection) = self.replication.take() {
+        if let Some(mut connection) = self.replication.take() {
+            // A stream that was asked to stop is open for a last confirmation.
+            if connection.is_streaming() {
+                connection.stop_replication().await?;
+            }
             return Ok(connection);
         }
         if let (SlotKind::CopyOf(of), true) = (&self.settings.slot, self.prepared.is_some()) {
@@ -328,6 +334,7 @@ impl Source for PostgresSource {
             Some(_) => Ownership::Managed,
             None => Ownership::Temporary { slot: slot.clone() },
         };
+        self.settings.selection.refresh(None);
         let selection = self.settings.selection.clone();
         let temporary_publication = self.settings.publication.is_none();
         self.leaves_publication = temporary_publication;
@@ -475,6 +482,10 @@ impl Source for PostgresSource {
         if until.is_some_and(|until| from >= until) {
             return Ok(StreamEnd::Reached);
         }
+        if self.settings.selection.refresh(Some(&Position::Postgres(from))) {
+            let selection = self.settings.selection.clone();
+            self.prepared()?.relations.select(selection)?;
+        }
         let (mut connection, silence) = self.start_replication(from).await?;
         outlet.progress.connected();
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
@@ -527,12 +538,71 @@ impl Source for PostgresSource {
     }
 
     async fn check(&mut self, _stored: Option<Stored<'_>>) -> Result<Vec<Finding>> {
+        self.settings.selection.refresh(None);
         let Settings { conninfo, selection, slot, publication, takes_snapshot, .. } = &self.settings;
         let (slot, publication) = (slot.name(), publication.as_deref());
         check::check(conninfo, &Wanted { selection, slot, publication, snapshot: *takes_snapshot }).await
     }
 
+    async fn tables(&mut self, _state: &State) -> Result<Vec<Streamed>> {
+        self.settings.selection.refresh(None);
+        let (selection, publication) = (self.settings.selection.clone(), self.settings.publication.clone());
+        let sql = self.sql().await?;
+        let (client, version) = (sql.client(), sql.server_version_num());
+        let database = sql.same_server().database.clone();
+        let catalog = Catalog::survey(client, version, &selection, &mut TypeCache::default()).await?;
+        let published = match publication {
+            Some(name) => Publication::read(client, version, &name).await?.map(|found| found.by_oid()),
+            None => None,
+        };
+        let tables = catalog.tables.iter().map(|table| {
+            let published = published.as_ref().and_then(|published| published.get(&table.oid));
+            let shape =
+                StoredRelation::from_catalog(table, published.and_then(|published| published.columns.as_deref()));
+            Ok(Streamed { schema: shape.plan(&database, &selection)?.schema, stopped: None })
+        });
+        tables.collect()
+    }
+
+    async fn admit(&mut self, namespace: &str, name: &str) -> Result<Admission> {
+        self.settings.selection.refresh(None);
+        let mut selection = self.settings.selection.clone();
+        let is_selected = selection.wants(namespace, name);
+        selection.include(namespace, name);
+        let publication_name = self.settings.publication.clone().ok_or_else(|| {
+            Error::config("the publication is a temporary one, of exactly the tables of the start")
+                .remedy("name one by source.publication, or add the table to source.tables and start again")
+        })?;
+        let sql = self.sql().await?;
+        let (client, version) = (sql.client(), sql.server_version_num());
+        let Catalog { tables, left_out, block_size, .. } =
+            Catalog::survey(client, version, &selection, &mut TypeCache::default()).await?;
+        let left_out = left_out.iter().find(|left_out| left_out.schema == namespace && left_out.name == name);
+        if let Some(left_out) = left_out {
+            return Err(Error::config(format!("{namespace}.{name} cannot be streamed: it is {}", left_out.why)));
+        }
+        let Some(table) = tables.into_iter().find(|table| table.schema == namespace && table.name == name) else {
+            return Ok(Admission::Unknown);
+        };
+        // What cannot be a record is said before anything is changed.
+        StoredRelation::from_catalog(&table, None).plan("", &selection)?;
+        let published = Publication::read(client, version, &publication_name).await?;
+        if is_selected && published.is_some_and(|published| published.by_oid().contains_key(&table.oid)) {
+            return Ok(Admission::Streamed);
+        }
+        let wanted = Catalog { tables: vec![table], block_size, ..Catalog::default() };
+        publication::prepare(client, version, &publication_name, &Ownership::Managed, &wanted).await?;
+        // Who writes the table has begun when the server did not send it yet: from here on nobody has. The slot goes with its
+        // connection.
+        let name = slot::temporary_name();
+        let create = CreateSlot { name: &name, temporary: true, export_snapshot: true, failover: false };
+        let (connection, point, _) = self.create_slot(&create).await?;
+        connection.close().await;
+        Ok(Admission::Admitted(Position::Postgres(point)))
+    }
+
     async fn discover(&mut self) -> Result<serde_json::Value> {
+        self.settings.selection.refresh(None);
         let selection = self.settings.selection.clone();
         let sql = self.sql().await?;
         discover::discover(sql, &selection).await

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::script::{Event, Journal, number};
 use walbrook::error::{Error, Result};
 use walbrook::offset::{
-    Checkpoint, Consumer, ConsumerChange, Continuity, MemoryStore, OffsetStore, OffsetUpdate, Place, Standing,
+    Checkpoint, Consumer, ConsumerChange, Continuity, MemoryStore, OffsetStore, OffsetUpdate, Orders, Place, Standing,
 };
 use walbrook::record::{Lineage, SinkOffset};
 
@@ -144,6 +144,9 @@ impl OffsetStore for SharedStore {
     }
     fn set(&mut self, sink: &str, offset: &SinkOffset) -> Result<()> {
         self.write(false, |inner| inner.set(sink, offset))
+    }
+    fn order(&mut self, orders: &Orders) -> Result<()> {
+        self.write(false, |inner| inner.order(orders))
     }
     fn reset(&mut self) -> Result<()> {
         self.write(false, |inner| inner.reset())

@@ -1,13 +1,11 @@
 //! What is known of the pipeline, as messages.
 
-use serde_json::Value;
-
-use crate::encode::proto::position;
+use crate::encode::proto::{position, schema_message};
 use crate::flow::{Member, Phase, Progress, Totals};
 use crate::pipeline::{ConsumerStatus, State};
 use crate::proto::v1;
 use crate::server::grpc::subscribe::Peers;
-use crate::source::tables::Selection;
+use crate::source::Streamed;
 
 /// `owner`: whose log positions are of.
 pub fn source(progress: &Progress, owner: u64) -> v1::SourceStatus {
@@ -42,7 +40,11 @@ pub fn source(progress: &Progress, owner: u64) -> v1::SourceStatus {
 
 pub fn sink(member: &Member, progress: &Progress, owner: u64) -> v1::SinkStatus {
     let trouble = member.failures.current();
-    let state = if trouble.is_some() { v1::SinkState::Retrying } else { v1::SinkState::Running };
+    let state = match trouble {
+        _ if member.is_paused() => v1::SinkState::Paused,
+        Some(_) => v1::SinkState::Retrying,
+        None => v1::SinkState::Running,
+    };
     v1::SinkStatus {
         name: member.name.clone(),
         state: state.into(),
@@ -77,77 +79,24 @@ pub fn consumer(consumer: ConsumerStatus, peers: &Peers, owner: u64) -> v1::Cons
     }
 }
 
-/// From what the source has found (`walbrook discover`): the shapes as the database has them now, types by their source's
-/// name alone.
-pub fn tables(found: &Value, wanted: &Selection, totals: &Totals) -> Vec<v1::Table> {
-    let database = found["database"].as_str().unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut tables = Vec::new();
-    for table in list(&found["tables"]) {
-        let (namespace, name) = (text(&table["schema"]), text(&table["table"]));
-        if !wanted.wants(&namespace, &name) {
-            continue;
-        }
-        let columns: Vec<v1::Column> = list(&table["columns"])
-            .iter()
-            .map(|column| v1::Column {
-                name: text(&column["name"]),
-                r#type: None,
-                source_type: text(&column["type"]),
-                nullable: column["nullable"].as_bool().unwrap_or(true),
-            })
-            .collect();
-        let place = |key: &Value| columns.iter().position(|column| Some(column.name.as_str()) == key.as_str());
-        let key = list(&table["key"]).iter().filter_map(place).map(|at| at as u32).collect();
-        let identity = match table["replica_identity"].as_str() {
-            Some("default") => v1::ReplicaIdentity::Default,
-            Some("index") => v1::ReplicaIdentity::Index,
-            Some("full") => v1::ReplicaIdentity::Full,
-            Some("nothing") => v1::ReplicaIdentity::Nothing,
-            _ => v1::ReplicaIdentity::Unspecified,
-        };
-        let full_name = format!("{namespace}.{name}");
-        let counted = totals.tables.iter().find(|(known, _)| *known == full_name);
-        tables.push(v1::Table {
-            schema: Some(v1::TableSchema {
-                database: database.to_owned(),
-                namespace,
-                name,
-                columns,
-                key,
-                identity: identity.into(),
-                ..v1::TableSchema::default()
-            }),
-            events: counted.map_or(0, |(_, counts)| counts.iter().map(|counted| counted.records).sum()),
-            stopped: String::new(),
-        });
+/// A table's shape, whichever version it is.
+pub fn shape(table: &Streamed) -> v1::TableSchema {
+    v1::TableSchema { table_id: 0, version: 0, ..schema_message(&table.schema) }
+}
+
+pub fn table(table: &Streamed, totals: &Totals) -> v1::Table {
+    let full_name = format!("{}.{}", table.schema.namespace, table.schema.name);
+    let counted = totals.tables.iter().find(|(known, _)| *known == full_name);
+    v1::Table {
+        schema: Some(shape(table)),
+        events: counted.map_or(0, |(_, counts)| counts.iter().map(|counted| counted.records).sum()),
+        stopped: table.stopped.clone().unwrap_or_default(),
     }
-    tables
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::source::postgres::NAMES;
-
-    #[test]
-    fn tables_are_those_that_were_found_and_are_asked_for() {
-        let found = json!({ "database": "shop", "tables": [
-            { "schema": "public", "table": "orders", "key": ["id", "at"], "replica_identity": "full", "columns": [
-                { "name": "at", "type": "date", "nullable": false }, { "name": "id", "type": "integer", "nullable": false },
-                { "name": "note", "type": "text", "nullable": true }] },
-            { "schema": "audit", "table": "log", "key": [], "replica_identity": "nothing", "columns": [] } ] });
-        let none: &[&str] = &[];
-        let wanted = |tables: &[&str]| Selection::new(&NAMES, tables, none, none, none).unwrap();
-        assert_eq!(tables(&found, &wanted(&[]), &Totals::default()).len(), 2);
-        let orders = tables(&found, &wanted(&["public.*"]), &Totals::default()).remove(0).schema.unwrap();
-        assert_eq!((orders.database.as_str(), orders.name.as_str(), orders.key), ("shop", "orders", vec![1, 0]));
-        assert_eq!(orders.identity, v1::ReplicaIdentity::Full as i32);
-        assert_eq!((orders.columns[2].source_type.as_str(), orders.columns[2].nullable), ("text", true));
-    }
 
     #[test]
     fn a_source_that_lost_its_server_is_reconnecting() {

@@ -2,6 +2,8 @@
 
 mod access;
 mod admin;
+mod admin_sinks;
+mod admin_tables;
 mod bad;
 mod reflection;
 mod stream;
@@ -32,6 +34,10 @@ pub struct Db {
 impl Db {
     pub fn sql(&self, sql: &str) {
         (self.sql)(sql);
+    }
+
+    fn is_mysql(&self) -> bool {
+        !self.url.starts_with("postgres")
     }
 }
 
@@ -66,7 +72,7 @@ pub fn on_each(prefix: &str, test: impl Fn(&Db)) {
     }
 }
 
-/// A running `walbrook run` with a gRPC server and no sinks.
+/// A running `walbrook run` with a gRPC server, mostly without sinks.
 pub struct Sidecar {
     program: Program,
     port: u16,
@@ -80,12 +86,17 @@ impl Sidecar {
     }
 
     fn start_at(db: &Db, grpc: &[&str], port: u16, dir: TempDir) -> Sidecar {
-        let slot = if db.url.starts_with("postgres") { format!("  slot: {}\n", db.name) } else { String::new() };
         let keys: String = grpc.iter().map(|key| format!("  {key}\n")).collect();
+        Self::start_with(db, &format!("  tables: ['{}']\n", db.tables), &format!("grpc:\n{keys}"), port, dir)
+    }
+
+    /// In lines of YAML: keys of `source`, and of the top beside it, which may end inside `grpc`.
+    fn start_with(db: &Db, source: &str, top: &str, port: u16, dir: TempDir) -> Sidecar {
+        let slot = if db.is_mysql() { String::new() } else { format!("  slot: {}\n", db.name) };
+        let grpc = if top.contains("grpc:\n") { "" } else { "grpc:\n" };
         let yaml = format!(
-            "source:\n  url: {:?}\n  tables: ['{}']\n{slot}state_dir: {:?}\nhttp: {{ listen: 'off' }}\ngrpc:\n  listen: 127.0.0.1:{port}\n{keys}",
+            "source:\n  url: {:?}\n{source}{slot}state_dir: {:?}\nhttp: {{ listen: 'off' }}\n{top}{grpc}  listen: 127.0.0.1:{port}\n",
             db.url,
-            db.tables,
             dir.path().join("state"),
         );
         let file = dir.path().join("walbrook.yaml");
