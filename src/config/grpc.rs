@@ -108,7 +108,7 @@ pub enum Role {
     /// Subscribes, and asks how things are.
     #[default]
     Read,
-    /// Also changes offsets, pauses, drops consumers, and stops the process.
+    /// Also changes offsets, pauses, drops consumers, adds tables, and stops the process.
     Admin,
 }
 

@@ -14,7 +14,7 @@ use tonic::Status;
 pub enum Role {
     /// Subscribe, and ask how things are.
     Read,
-    /// Also change offsets, pause, drop consumers, stop the process.
+    /// Also change offsets, pause, drop consumers, add tables, stop the process.
     Admin,
 }
 

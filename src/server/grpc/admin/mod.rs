@@ -26,7 +26,7 @@ use crate::source::{Admission, Source, Streamed, Verdict};
 /// Asks the process to stop, as SIGTERM does.
 pub type Stop = Arc<dyn Fn() + Send + Sync>;
 
-/// What a question to the database may take.
+/// What a question to the database may take, or an order to the stream.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each asks the database once; more callers wait for their turn.
 const QUESTIONS_MAX: usize = 2;
@@ -130,9 +130,10 @@ impl Admin {
     /// An order that the pipeline has to stop for.
     async fn ordered<T>(&self, order: impl Future<Output = crate::error::Result<T>>) -> Result<T, Status> {
         let done = tokio::time::timeout(PATIENCE, order).await.map_err(|_| {
-            Status::unavailable(
-                "the stream was not at a place to do it within 30 s: its source is away, or a snapshot runs",
-            )
+            let patience_s = PATIENCE.as_secs();
+            Status::unavailable(format!(
+                "the stream could not be stopped for it within {patience_s} s: its source is away, or a snapshot runs"
+            ))
         })?;
         done.map_err(|error| status(&error))
     }
@@ -171,7 +172,9 @@ impl Admin {
             }
             answer
         });
-        let answer = asked.await.map_err(|_| Status::unavailable("the database has not answered within 30 s"))?;
+        let answer = asked.await.map_err(|_| {
+            Status::unavailable(format!("the database has not answered within {} s", PATIENCE.as_secs()))
+        })?;
         answer.map_err(|error| status(&error))
     }
 
@@ -181,11 +184,11 @@ impl Admin {
         if let Some(at) = at.as_ref().filter(|_| verify) {
             let (lineage, at) = (lineage.clone(), at.clone());
             let told = self.ask(|mut source| async move {
-                let met = source.lineage().await;
-                let told = match met {
-                    Ok(_) => source.retention(&lineage, &at).await,
-                    Err(error) => Err(error),
+                let told = async {
+                    source.lineage().await?;
+                    source.retention(&lineage, &at).await
                 };
+                let told = told.await;
                 (source, told)
             });
             match told.await? {

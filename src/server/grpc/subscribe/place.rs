@@ -28,8 +28,13 @@ pub fn owner(lineage: &Lineage) -> u64 {
 /// Errors: INVALID_ARGUMENT for what is no position; OUT_OF_RANGE for one of another server's log.
 pub fn from_wire(position: &v1::Position, lineage: &Lineage) -> Result<Position, Status> {
     if position.token.is_empty() {
-        if position.text.is_empty() || position.text.len() > TEXT_MAX_BYTES {
+        if position.text.is_empty() {
             return Err(Status::invalid_argument("a position has a token or a text, and this one has neither"));
+        }
+        if position.text.len() > TEXT_MAX_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "the text of a position is longer than {TEXT_MAX_BYTES} bytes"
+            )));
         }
         return position.text.parse().map_err(|error: Error| invalid(&error));
     }

@@ -22,7 +22,7 @@ pub fn refused(refused: Refused) -> Status {
             Status::failed_precondition("the consumer is paused; Admin.Resume, or whoever paused it, lets it go on")
         }
         Refused::TooMany { limit } => Status::resource_exhausted(format!(
-            "there are {limit} durable consumers, as many as grpc.max_consumers allows; drop one (Admin.ResetOffset), or \\
+            "there are {limit} durable consumers, as many as grpc.max_consumers allows; drop one (Admin.ResetOffset), or \
              raise it"
         )),
         Refused::Failed(error) => status(&error),
