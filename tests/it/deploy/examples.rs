@@ -35,12 +35,16 @@ fn consumes(db: &Db, consumer: &dyn Fn() -> Command) {
     db.sql(&format!("insert into {table} values (2, null, 1.50, null), (3, 'c', 1.50, null)"));
     let inserted = |id: i32, name: Value| json!({ "op": "insert", "table": table, "after": row(id, name) });
     assert_eq!(run("2"), [inserted(2, Value::Null), inserted(3, json!("c"))]);
-    // On from there.
+    // On from there. Who left before the end of its snapshot was stored gets what came meanwhile once more.
     db.sql(&format!("delete from {table} where id = 2; insert into {table} values (4, 'd', 1.50, null)"));
-    let deleted = run("1");
-    let [delete] = &deleted[..] else { panic!("{deleted:#?}") };
-    assert_eq!((&delete["op"], &delete["before"]["id"]), (&json!("delete"), &json!(2)), "{delete:#}");
-    assert_eq!(run("1"), [inserted(4, json!("d"))]);
+    let mut printed = Vec::new();
+    while printed.last() != Some(&inserted(4, json!("d"))) {
+        printed.extend(run("1"));
+        assert!(printed.len() < 20, "{printed:#?}");
+    }
+    let deleted = printed.iter().rev().nth(1).expect("what came before");
+    assert_eq!((&deleted["op"], &deleted["before"]["id"]), (&json!("delete"), &json!(2)), "{printed:#?}");
+    assert!(printed.iter().all(|line| line["op"] != "snapshot"), "{printed:#?}");
 }
 
 #[test]

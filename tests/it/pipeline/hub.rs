@@ -15,7 +15,8 @@ use super::{PATIENCE, options};
 use walbrook::error::Result;
 use walbrook::flow::Progress;
 use walbrook::pipeline::{
-    Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Outcome, Pipeline, Refused, State,
+    Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Options, Outcome, Pipeline,
+    Refused, SinkSpec, State,
 };
 use walbrook::record::{Change, Origin, Seq};
 
@@ -49,13 +50,17 @@ impl Bench {
     }
 
     fn start_with(&self, hub_options: HubOptions) -> Running {
+        self.start_as(options(), Vec::new(), hub_options)
+    }
+
+    fn start_as(&self, options: Options, sinks: Vec<SinkSpec>, hub_options: HubOptions) -> Running {
         let (stop, stopped) = watch::channel(false);
         let hub = Hub::new(hub_options, Arc::new(ScriptedLanes(self.log.clone())));
         let pipeline = Pipeline::new(
             Box::new(ScriptedSource::new(&self.log)),
             Box::new(self.store.clone()),
-            Vec::new(),
-            options(),
+            sinks,
+            options,
             Arc::new(Progress::default()),
             stopped,
         );

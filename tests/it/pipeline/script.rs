@@ -64,6 +64,8 @@ struct Shared {
     faults: Mutex<VecDeque<Fault>>,
     verdict: Mutex<Verdict>,
     loses_with_fault: AtomicBool,
+    /// The transaction of which two rows are handed over and then taken back; 0 for none.
+    retracts: AtomicU64,
     /// Behind the last transaction: what a keepalive says of an idle database.
     keepalive: AtomicU64,
     /// How often a row was handed to the pipeline, also again.
@@ -99,6 +101,7 @@ impl Log {
             faults: Mutex::default(),
             verdict: Mutex::new(Verdict::Valid),
             loses_with_fault: AtomicBool::new(false),
+            retracts: AtomicU64::new(0),
             keepalive: AtomicU64::new(0),
             rows_sent: AtomicU64::new(0),
             starts: Mutex::default(),
@@ -130,6 +133,10 @@ impl Log {
     pub fn lose_at_reconnect(&self, transaction: u64, rows: usize) {
         self.fail(Fault { transaction, rows, class: Class::Transient });
         self.0.loses_with_fault.store(true, Ordering::SeqCst);
+    }
+    /// The main stream hands over two rows of a transaction, and then the server rolls that back. It comes whole behind that.
+    pub fn retract(&self, transaction: u64) {
+        self.0.retracts.store(transaction, Ordering::SeqCst);
     }
     /// Lets no source beside the main one say goodbye, or lets them.
     pub fn let_lanes_close(&self, close: bool) {
@@ -396,6 +403,12 @@ impl Source for ScriptedSource {
                     let permit = writer.permit().await;
                     writer.send(permit);
                     return Err(error);
+                }
+                if index == 2 && !self.lane && self.log.0.retracts.load(Ordering::SeqCst) == transaction {
+                    self.log.0.retracts.store(0, Ordering::SeqCst);
+                    let permit = writer.permit().await;
+                    writer.send(permit);
+                    return Ok(StreamEnd::Retracted);
                 }
                 self.push(&mut writer, *bytes, index as u64 + 1);
                 if writer.is_full(0) && !self.send(&mut writer, &mut confirmed, &mut stop).await {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::script::Script;
 use super::*;
+use walbrook::offset::OffsetStore;
+use walbrook::pipeline::{LostPolicy, SnapshotMode, StartAt};
+use walbrook::record::SinkOffset;
 
 /// One thread, and a disk that does not answer: who looks at the store meanwhile waits, and the stream does not.
 #[test]
@@ -69,5 +73,110 @@ async fn what_is_acknowledged_between_lane_and_live_stream_does_not_come_again()
     let client = Client::attach(&running.hub, durable("a", From::Stored), held).await.unwrap();
     assert_eq!(client.attachment.start(), Some(&at(151)));
     drop(client);
+    running.stop().await;
+}
+
+/// The stream starts over with a snapshot for its sinks: the consumers, there or not, are told that they lost their place, and
+/// may begin anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_starts_over_detaches_its_consumers() {
+    let bench = Bench::without_versions();
+    let sink = Script::new("sink", &Journal::default());
+    let options = Options { snapshot: SnapshotMode::Initial, on_lost_position: LostPolicy::Resnapshot, ..options() };
+    let spec = SinkSpec { name: "sink".to_owned(), sink: sink.sink(), start: StartAt::Snapshot };
+    let running = bench.start_as(options, vec![spec], HubOptions::default());
+    let mut live = Client::attach(&running.hub, durable("live", From::Latest), Held::default()).await.unwrap();
+    let mut gone = Client::attach(&running.hub, durable("gone", From::Latest), Held::default()).await.unwrap();
+    bench.log.commit(3, 1, 10);
+    live.until(3).await;
+    gone.until(3).await;
+    drop(gone);
+    state_is(&running, "gone", State::Parked).await;
+    state_is(&running, "live", State::Live).await;
+    let snapshots = bench.log.snapshots();
+    bench.log.lose_at_reconnect(4, 0);
+    bench.log.commit(2, 1, 10);
+    let ended = loop {
+        if let Err(ended) = live.step(true).await {
+            break ended;
+        }
+    };
+    assert!(matches!(&ended, Ended::Detached(why) if why.contains("started over")), "{ended:?}");
+    eventually("the snapshot is taken again", || bench.log.snapshots() > snapshots).await;
+    for name in ["live", "gone"] {
+        state_is(&running, name, State::Detached).await;
+        let why = running.status(name).last_error.unwrap();
+        assert!(why.contains("started over"), "{why}");
+    }
+    eventually("the stream goes on, and nothing is held for them", || bench.log.confirmed() == Some(51)).await;
+    bench.log.lose();
+    let refused = Client::attach(&running.hub, durable("gone", From::Stored), Held::default()).await;
+    assert!(matches!(refused, Err(Refused::OutOfRange(_))));
+    let mut anew = Client::attach(&running.hub, durable("live", From::Latest), Held::default()).await.unwrap();
+    bench.log.commit(2, 1, 10);
+    anew.until(2).await;
+    assert_eq!(anew.held.rows, bench.log.keys_from(6));
+    running.stop().await;
+}
+
+/// What was handed over of a transaction is rolled back by the server: who is live is told so, and gets what comes instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_is_void_for_live_consumers() {
+    let bench = Bench::new();
+    let running = bench.start();
+    let mut kept = Client::attach(&running.hub, durable("kept", From::Latest), Held::default()).await.unwrap();
+    let mut passing = Client::attach(&running.hub, ephemeral(From::Latest), Held::default()).await.unwrap();
+    bench.log.commit(3, 1, 10);
+    kept.until(3).await;
+    passing.until(3).await;
+    state_is(&running, "kept", State::Live).await;
+    bench.log.retract(4);
+    bench.log.commit(3, 4, 10);
+    for client in [&mut kept, &mut passing] {
+        client.until(15).await;
+        assert_eq!(client.held.rows, bench.log.keys());
+    }
+    assert!(bench.log.starts().len() > 1, "{:?}", bench.log.starts());
+    eventually("all of it is acknowledged", || bench.log.confirmed() == Some(61)).await;
+    running.stop().await;
+}
+
+/// An operator puts a consumer back while its client reads, and a sink while the process is down: the one gets it again, and the
+/// others nothing twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_back_is_read_again_and_nobody_else_notices() {
+    let bench = Bench::without_versions();
+    let sink = Script::new("sink", &Journal::default());
+    let spec = || vec![SinkSpec { name: "sink".to_owned(), sink: sink.sink(), start: StartAt::Now }];
+    let running = bench.start_as(options(), spec(), HubOptions::default());
+    let mut back = Client::attach(&running.hub, durable("back", From::Latest), Held::default()).await.unwrap();
+    let mut other = Client::attach(&running.hub, durable("other", From::Latest), Held::default()).await.unwrap();
+    bench.log.commit(10, 1, 10);
+    back.until(10).await;
+    other.until(10).await;
+    state_is(&running, "back", State::Live).await;
+    running.hub.set("back", at(41)).await.unwrap();
+    assert!(matches!(back.step(false).await, Err(Ended::ByOperator(_))));
+    let mut back = Client::attach(&running.hub, durable("back", From::Stored), Held::default()).await.unwrap();
+    assert_eq!(back.attachment.start(), Some(&at(41)));
+    bench.log.commit(1, 1, 10);
+    back.until(7).await;
+    other.until(11).await;
+    assert_eq!((&back.held.rows, &other.held.rows), (&bench.log.keys_from(5), &bench.log.keys()));
+    eventually("the sink has it", || bench.store.positions()["sink"] == Some(111)).await;
+    let held = other.held.clone();
+    drop((back, other));
+    eventually("they have left", || running.hub.consumers().iter().all(|consumer| !consumer.attached)).await;
+    running.stop().await;
+
+    bench.store.clone().set("sink", &SinkOffset { position: Some(at(21)), token: None }).unwrap();
+    let written = sink.written().len();
+    let running = bench.start_as(options(), spec(), HubOptions::default());
+    let mut other = Client::attach(&running.hub, durable("other", From::Stored), held).await.unwrap();
+    bench.log.commit(2, 1, 10);
+    other.until(13).await;
+    assert_eq!(other.held.rows, bench.log.keys());
+    eventually("the sink has all behind it again", || sink.written().len() == written + 11).await;
+    assert_eq!(sink.written()[written..], bench.log.keys_from(3)[..]);
     running.stop().await;
 }
