@@ -6,6 +6,7 @@ use tonic::Status;
 
 use super::place;
 use crate::encode::proto::{Filter, Format, Operations, ProtoOptions, TARGET_BYTES};
+use crate::offset;
 use crate::pipeline::{Attach, From};
 use crate::proto::v1::{self, Start};
 use crate::record::{Column, Lineage, Position, TableSchema};
@@ -13,7 +14,6 @@ use crate::server::grpc::status::invalid;
 use crate::source::tables::{Names, Selection};
 
 /// As the proto says.
-const NAME_MAX_BYTES: usize = 128;
 const MESSAGE_MIN_BYTES: u32 = 64 << 10;
 const MESSAGE_MAX_BYTES: u32 = 1 << 30;
 const MESSAGE_DEFAULT_BYTES: u32 = 4 << 20;
@@ -115,13 +115,7 @@ impl Opening {
 
 /// Errors: INVALID_ARGUMENT.
 pub fn check_name(name: &str) -> Result<(), Status> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.bytes().all(plain) {
-        return Err(Status::invalid_argument(format!(
-            "the name of a consumer has 1 to {NAME_MAX_BYTES} letters, digits, `.`, `_` and `-`"
-        )));
-    }
-    Ok(())
+    offset::check_name(name).map_err(|error| invalid(&error))
 }
 
 fn start(number: i32, field: &str) -> Result<Option<Start>, Status> {
