@@ -1,15 +1,17 @@
 //! The life of a pipeline: verdict, snapshot, stream, drain.
 
+mod drive;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::acks::Acks;
 use super::backoff::Backoff;
 use super::committer::Committer;
-use super::control::{self, Control, NewTable, Order, What};
+use super::control::{self, Control, Order, What};
 use super::fanout::Fanout;
 use super::hub::{Hub, LaneEnd, Main, QueueEnd, Remote, hold_all};
 use super::observer::Observing;
@@ -21,7 +23,7 @@ use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStor
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
 use crate::source::tables::Added;
-use crate::source::{Source, StreamEnd, Verdict};
+use crate::source::{Source, Verdict};
 
 pub struct SinkSpec {
     pub name: String,
@@ -379,7 +381,7 @@ impl Pipeline {
                     let delay = backoff.next();
                     let delay_ms = delay.as_millis() as u64;
                     tracing::warn!(?error, delay_ms, "the source cannot be made ready, trying again");
-                    if stopped_within(&self.stop, delay).await {
+                    if drive::stopped_within(&self.stop, delay).await {
                         return Ok(None);
                     }
                 }
@@ -487,170 +489,6 @@ impl Pipeline {
         })
     }
 
-    /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.
-    async fn drive(&mut self, running: &Running) -> Result<Outcome> {
-        let Running { start, fanout, outlet, confirmed } = running;
-        let offsets = start.offsets.iter().filter_map(|offset| offset.position.clone());
-        let mut from = offsets.chain(start.base.clone()).reduce(Position::earlier);
-        if start.plan.begin.iter().any(|begin| matches!(begin, Begin::Snapshot(_))) {
-            let Some(point) = self.snapshot(start, fanout, outlet).await? else { return Ok(Outcome::Stopped) };
-            from = Some(from.map_or(point.clone(), |from| from.earlier(point)));
-        }
-        if self.options.snapshot == SnapshotMode::Only {
-            return Ok(Outcome::Reached);
-        }
-        self.progress.enter(Phase::Stream);
-        let mut from = from.ok_or_else(|| Error::bug("a pipeline without a sink has no position"))?;
-        let mut backoff = Backoff::default();
-        fanout.begins_at(&from);
-        let control = self.control.clone();
-        let mut orders = control.orders().await;
-        loop {
-            let boundary = control.next_behind(&from);
-            let until = start.until.iter().chain(&boundary).cloned().reduce(Position::earlier);
-            let stop = self.stop.clone();
-            let (halt, halted) = watch::channel(false);
-            self.progress.reader.turn();
-            let streaming = self.source.stream(from.clone(), until.clone(), outlet, confirmed.clone(), halted);
-            let (ended, order) = until_ordered(streaming, stop, &mut orders, halt).await;
-            self.progress.reader.rest();
-            let delivered = fanout.delivered().filter(|delivered| delivered.covers(&from));
-            if let Some(order) = order {
-                match &order.what {
-                    What::Add(table) => {
-                        let added = self.add(table).await;
-                        order.tell(added);
-                    }
-                    // A stream that failed in this moment begins anew too.
-                    What::Place(_) if ended.is_ok() || ended.as_ref().is_err_and(Error::is_transient) => {
-                        self.anew = Some("an operator moves a sink");
-                        self.ordered = Some(order);
-                        return Ok(Outcome::Stopped);
-                    }
-                    What::Place(_) => {}
-                }
-            }
-            let error = match ended {
-                Ok(StreamEnd::Reached) if until != start.until => {
-                    from = delivered.into_iter().chain(until).reduce(later).unwrap_or(from);
-                    continue;
-                }
-                Ok(StreamEnd::Reached) => return Ok(Outcome::Reached),
-                // For an order.
-                Ok(StreamEnd::Stopped) if !*self.stop.borrow() => {
-                    from = delivered.unwrap_or(from);
-                    continue;
-                }
-                Ok(StreamEnd::Stopped) => return Ok(Outcome::Stopped),
-                Ok(StreamEnd::Retracted) => {
-                    self.anew = Some(
-                        "a transaction that was delivered in part never ended in the server's log, or was rolled back",
-                    );
-                    return Ok(Outcome::Stopped);
-                }
-                Ok(StreamEnd::Unprepared) => {
-                    self.anew = Some("tables were added that the source has to look for in the log");
-                    return Ok(Outcome::Stopped);
-                }
-                Err(error) if error.is_transient() => error,
-                Err(error) => return Err(error),
-            };
-            if let Some(delivered) = delivered {
-                backoff.reset();
-                from = delivered;
-            }
-            if !self.meets_again(error, &start.lineage, Some(&from), &mut backoff).await? {
-                return Ok(Outcome::Stopped);
-            }
-        }
-    }
-
-    /// Takes up a table, from where on its changes have not been read yet: nothing is read meanwhile.
-    async fn add(&mut self, table: &NewTable) -> Result<Option<Position>> {
-        let from = later(table.from.clone(), self.source.tip().await?);
-        self.control.take_up(&self.store, table, &from)?;
-        Ok(Some(from))
-    }
-
-    /// The point the stream goes on from; none when asked to stop.
-    async fn snapshot(&mut self, start: &Start, fanout: &Fanout, outlet: &Outlet) -> Result<Option<Position>> {
-        self.progress.enter(Phase::Snapshot);
-        let mut backoff = Backoff::default();
-        let mut resume = start.plan.resume_snapshot.clone();
-        loop {
-            let before = self.store.read(|store| store.load())?.state;
-            let mut stop = self.stop.clone();
-            let error = tokio::select! {
-                result = self.source.snapshot(resume, &before, outlet) => match result {
-                    Ok(point) => return Ok(Some(point)),
-                    Err(error) if error.is_transient() => error,
-                    Err(error) => return Err(error),
-                },
-                _ = stop.wait_for(|stop| *stop) => return Ok(None),
-            };
-            // The next attempt goes on behind what is stored, so everything delivered has to be.
-            while !fanout.is_drained() {
-                if stopped_within(&self.stop, BARRIER_POLL).await {
-                    return Ok(None);
-                }
-            }
-            let checkpoint = self.store.read(|store| store.load())?;
-            resume = self.source.interrupted(&checkpoint.state)?;
-            if checkpoint.state != before {
-                backoff.reset();
-            }
-            let needed = resume.iter().chain(&start.plan.needed).cloned().reduce(Position::earlier);
-            if !self.meets_again(error, &start.lineage, needed.as_ref(), &mut backoff).await? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// After a failure: waits until the server can be asked again, and asks for the verdict on what is needed of it. False
-    /// when it is not to be gone on from here: asked to stop, or the server has failed over. What was delivered of a
-    /// transaction that was never finished may not be part of the new branch, and order keys of two branches do not
-    /// compare: workers begin anew where their sinks are stored, and the store learns the new branch.
-    async fn meets_again(
-        &mut self,
-        failed: Error,
-        known: &Lineage,
-        needed: Option<&Position>,
-        backoff: &mut Backoff,
-    ) -> Result<bool> {
-        let mut failed = failed;
-        loop {
-            let delay = backoff.next();
-            self.progress.retries.add(1);
-            self.progress.source.add(&failed);
-            tracing::warn!(
-                error = ?failed,
-                delay_ms = delay.as_millis() as u64,
-                "the source failed, trying again"
-            );
-            if stopped_within(&self.stop, delay).await {
-                return Ok(false);
-            }
-            let verdict = match needed {
-                Some(position) => self.verify(known, position).await,
-                None => Ok(()),
-            };
-            let found = match verdict {
-                Ok(()) => self.source.lineage().await,
-                Err(error) => Err(error),
-            };
-            match found {
-                Ok(found) => {
-                    let other = "the server is another one of its line (failover)";
-                    self.anew = (found != *known).then_some(other);
-                    return Ok(self.anew.is_none());
-                }
-                // No stream without a verdict: whoever answers next may be another server.
-                Err(error) if error.is_transient() => failed = error,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     async fn close_source(&mut self, confirmed: Option<Position>) {
         match tokio::time::timeout(CLOSE_TIMEOUT, self.source.close(confirmed)).await {
             Ok(Ok(())) => {}
@@ -658,29 +496,6 @@ impl Pipeline {
             Err(_) => tracing::warn!("leaving the source took longer than {CLOSE_TIMEOUT:?}"),
         }
     }
-}
-
-/// A stream until it ends: by itself, or because it is to stop, or for an order.
-async fn until_ordered(
-    streaming: impl Future<Output = Result<StreamEnd>>,
-    mut stop: watch::Receiver<bool>,
-    orders: &mut mpsc::Receiver<Order>,
-    halt: watch::Sender<bool>,
-) -> (Result<StreamEnd>, Option<Order>) {
-    let mut streaming = std::pin::pin!(streaming);
-    let ordered = tokio::select! {
-        biased;
-        ended = &mut streaming => return (ended, None),
-        Ok(_) = stop.wait_for(|stop| *stop) => None,
-        Some(order) = orders.recv() => Some(order),
-    };
-    halt.send_replace(true);
-    (streaming.await, ordered)
-}
-
-/// The one that is not before the other, where they compare.
-fn later(one: Position, other: Position) -> Position {
-    if one.covers(&other) { one } else { other }
 }
 
 type Ended = (usize, SinkSpec, Result<WorkerEnd>);
@@ -705,12 +520,6 @@ fn first_error(first: Result<Outcome>, then: Result<Outcome>) -> Result<Outcome>
 
 fn panicked(error: JoinError) -> Error {
     Error::bug("a task of the pipeline panicked").because(error)
-}
-
-/// Sleeps, unless asked to stop meanwhile.
-async fn stopped_within(stop: &watch::Receiver<bool>, delay: Duration) -> bool {
-    let mut stop = stop.clone();
-    tokio::time::timeout(delay, stop.wait_for(|stop| *stop)).await.is_ok()
 }
 
 #[cfg(test)]

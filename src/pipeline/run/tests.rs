@@ -11,7 +11,7 @@ use crate::flow::BatchWriter;
 use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore, Orders};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
-use crate::source::{Gap, Ready, State, Stored};
+use crate::source::{Gap, Ready, State, Stored, StreamEnd};
 
 fn at(lsn: u64) -> Position {
     Position::Postgres(Lsn(lsn))
