@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use crate::flow::{Phase, Progress};
 
-/// Connecting, checking and the first commit take some hundred milliseconds and need other code each. The pauses double, so
-/// that the last one is over when the start took twice as long at most, and a server that is waited for costs nothing.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked whether the start is over: it takes some hundred milliseconds, and nothing waits for this.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Lets go of all code; what is used next is mapped again.
 #[cfg(target_os = "linux")]
-pub fn give_back() {
+fn give_back() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for code in code(&maps) {
         // SAFETY: `code` gives mappings of files that are private, executable and not writable. Nothing was written to them,
@@ -31,16 +30,14 @@ pub fn give_back() {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn give_back() {}
+fn give_back() {}
 
-/// Gives back what the start needed, while it lasts and when it is over.
-pub async fn while_starting(progress: Arc<Progress>) {
-    let mut pause = FIRST_PAUSE;
+/// Gives back what only the start needed, once it is over.
+pub async fn after_start(progress: Arc<Progress>) {
     while matches!(progress.phase(), Phase::Starting | Phase::Snapshot) {
-        tokio::time::sleep(pause).await;
-        give_back();
-        pause *= 2;
+        tokio::time::sleep(LOOK).await;
     }
+    give_back();
 }
 
 /// The mappings that are code of files, of lines `START-END r-xp OFFSET DEVICE INODE PATH`.

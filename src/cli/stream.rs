@@ -14,8 +14,6 @@ use crate::sink::reader_went_away;
 use crate::source::tables::Added;
 
 pub async fn run(stream: Stream) -> Result<()> {
-    // Each step of the start needs other code than the one before.
-    footprint::give_back();
     let stop = signals::stop()?;
     let progress = Arc::new(Progress::default());
     // First of all, so that it can be asked how the start goes; and until the end.
@@ -34,8 +32,7 @@ pub async fn run(stream: Stream) -> Result<()> {
     let added = Added::default();
     let grpc = build::grpc(&stream.config, &added, progress.clone(), stop.clone()).await?;
     let pipeline = build::pipeline(&stream, &added, progress.clone(), stop.subscribe())?;
-    footprint::give_back();
-    tokio::spawn(footprint::while_starting(progress.clone()));
+    tokio::spawn(footprint::after_start(progress.clone()));
     let ended = watch::Sender::new(false);
     let (pipeline, serving) = match grpc {
         None => (pipeline, None),
