@@ -104,7 +104,7 @@ impl Member {
         if commits.count > 0 {
             let age = unix_micros().saturating_sub(commits.first_unix_micros).max(0) as u64;
             self.commit_to_durable_micros.observe_many(age, commits.count);
-            self.last_commit_unix_micros.store(commits.first_unix_micros.max(0) as u64, Relaxed);
+            self.last_commit_unix_micros.store(commits.last_unix_micros.max(0) as u64, Relaxed);
         }
         self.reached(position, progress);
     }
@@ -206,4 +206,28 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn unix_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_as_late_as_its_first_commit_and_as_far_as_its_last() {
+        let (progress, now) = (Progress::default(), unix_micros());
+        let consumer = progress.member(Role::Consumer, "a");
+        assert_eq!(consumer.last_commit_unix_micros(), None);
+        let (first_unix_micros, last_unix_micros) = (now - 7_000_000_000, now - 2_000_000);
+        let commits = Commits { count: 3, first_unix_micros, last_unix_micros };
+        consumer.acked(5, commits, None, &progress);
+        assert_eq!(consumer.last_commit_unix_micros(), Some(last_unix_micros as u64));
+        assert_eq!(consumer.records.get(), 5);
+        let latency = &consumer.commit_to_durable_micros;
+        let late = latency.buckets().filter(|(bound, _)| bound.is_none_or(|micros| micros >= 7_000_000_000));
+        assert_eq!(late.map(|(_, count)| count).sum::<u64>(), 3);
+        assert!(latency.sum() >= 3 * 7_000_000_000);
+        // Records without a commit: the end of a transaction is yet to come.
+        consumer.acked(1, Commits::default(), None, &progress);
+        assert_eq!((consumer.last_commit_unix_micros(), consumer.records.get()), (Some(last_unix_micros as u64), 6));
+    }
 }

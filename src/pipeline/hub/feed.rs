@@ -292,7 +292,8 @@ impl Inner {
             self.sent += 1;
             let number = self.sent;
             if durable {
-                let (records, commits) = (delivery.end - delivery.first, delivery.batch.commits());
+                let (records, commits) =
+                    (delivery.end - delivery.first, delivery.batch.commits(delivery.first..delivery.end));
                 let position = delivery.batch.mark.position.clone();
                 self.unacked.push_back(Unacked { number, stage: stage.clone(), seq, records, commits, position });
             } else {

@@ -1,6 +1,7 @@
 //! What a batch holds, counted: one pass over its heads.
 
 use std::mem::discriminant;
+use std::ops::Range;
 
 use super::{Batch, BatchBuilder, Head, Kind};
 use crate::record::{Origin, TableSchema};
@@ -141,26 +142,36 @@ impl BatchBuilder {
     }
 }
 
-/// The transactions whose commit is in a batch.
+/// The transactions whose commit is in a batch, or a part of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Commits {
     pub count: u64,
-    /// The earliest, microseconds since 1970-01-01 UTC.
+    /// Of the first in the log's order, microseconds since 1970-01-01 UTC; 0 where there is none.
     pub first_unix_micros: i64,
+    /// Of the last in the log's order, likewise.
+    pub last_unix_micros: i64,
 }
 
 impl Batch {
-    /// How many transactions commit in it, and when the first did.
-    pub fn commits(&self) -> Commits {
-        let mut commits = self.commits_unix_micros();
-        let first_unix_micros = commits.next();
-        let count = commits.count() as u64 + u64::from(first_unix_micros.is_some());
-        Commits { count, first_unix_micros: first_unix_micros.unwrap_or_default() }
+    /// How many transactions commit among these of its records, and when the first and the last did: one pass over its
+    /// transactions.
+    pub fn commits(&self, records: Range<usize>) -> Commits {
+        let commits = self.commit_records().filter(|(record, _)| records.contains(record));
+        commits.fold(Commits::default(), |commits, (_, micros)| Commits {
+            count: commits.count + 1,
+            first_unix_micros: if commits.count == 0 { micros } else { commits.first_unix_micros },
+            last_unix_micros: micros,
+        })
     }
 
     /// When the transactions were committed whose commit is in this batch, as far as the source says: microseconds since
     /// 1970-01-01 UTC.
     pub fn commits_unix_micros(&self) -> impl Iterator<Item = i64> {
+        self.commit_records().map(|(_, micros)| micros)
+    }
+
+    /// The record that is a transaction's commit, and when that was.
+    fn commit_records(&self) -> impl Iterator<Item = (usize, i64)> {
         let mut end = 0;
         self.txns.iter().enumerate().filter_map(move |(number, txn)| {
             // Records of a transaction are contiguous, and its commit is the last.
@@ -168,7 +179,7 @@ impl Batch {
             let records = rest.partition_point(|head| head.txn as usize <= number);
             end += records;
             let commits = records > 0 && rest[records - 1].kind == Kind::Commit;
-            txn.commit_unix_micros.filter(|_| commits)
+            txn.commit_unix_micros.filter(|_| commits).map(|micros| (end - 1, micros))
         })
     }
 }
@@ -270,6 +281,13 @@ mod tests {
         }
         let batch = batch.build(crate::record::Seq(1), crate::record::Mark::default(), None);
         assert_eq!(batch.commits_unix_micros().collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(batch.commits(), Commits { count: 2, first_unix_micros: 1 });
+        let commits = |records| {
+            let Commits { count, first_unix_micros, last_unix_micros } = batch.commits(records);
+            (count, first_unix_micros, last_unix_micros)
+        };
+        assert_eq!(commits(0..batch.len()), (2, 1, 3));
+        assert_eq!((commits(1..batch.len()), commits(0..1), commits(1..2)), ((1, 3, 3), (1, 1, 1), (0, 0, 0)));
+        let none = BatchBuilder::new(Origin::Stream).build(crate::record::Seq(2), crate::record::Mark::default(), None);
+        assert_eq!(none.commits(0..none.len()), Commits::default());
     }
 }

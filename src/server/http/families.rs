@@ -392,7 +392,15 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
             "commit_to_durable",
             Kind::Histogram,
             SECONDS,
-            "Of each transaction: from its commit, by the server's clock, until it was durable at the {}, by ours",
+            match role {
+                Role::Sink => {
+                    "Of each transaction: from its commit, by the server's clock, until it was durable at the {}, by ours"
+                }
+                Role::Consumer => {
+                    "Of each transaction: from its commit, by the server's clock, until the {} had acknowledged it, by \
+                     ours; those of one batch count with the age of its first"
+                }
+            },
             |_, member| Some(histogram(&member.commit_to_durable_micros, 1e6)),
         ),
         family(
