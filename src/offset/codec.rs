@@ -1,4 +1,4 @@
-//! How the offset store's values look on disk, format 1.
+//! How the offset store's values look on disk, format 2.
 //!
 //! Invariants:
 //! - A value is sealed with its length and a checksum over its key and itself, so a value that is torn, changed or stored
@@ -17,14 +17,19 @@
 //! contents = entries:u64 sum:u64               how many entries there are, and the sum of their crc32
 //! format   = "WALBROOK" version:u32            not sealed: every later version must be able to read it
 //! ```
+//!
+//! Format 1 had sinks, state and lineage only. Format 2 adds the base, consumers and orders, under keys that a program
+//! that knows format 1 takes for damage; what was there before looks as it did. So a store of format 1 is read as it is, and
+//! is of format 2 from the first write on.
 
 use super::consumer::{Consumer, Lag, Standing};
 use super::orders::Orders;
 use crate::error::{Error, Result};
 use crate::record::{Lineage, Position, SinkOffset};
 
-/// The format this code writes, and the newest it reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The format this code writes, and the newest it reads. It rises with whatever the code before cannot read: also with a
+/// key of a new kind.
+pub(super) const FORMAT_VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"WALBROOK";
 
 pub(super) fn encode_format() -> Vec<u8> {

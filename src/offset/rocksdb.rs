@@ -7,6 +7,7 @@
 //! - A store comes into being whole: it is built beside its place and renamed into it.
 //! - One process at a time writes (RocksDB's own LOCK file); `open_read_only` takes no lock and sees the moment it was
 //!   opened at.
+//! - A store of an older format is read as it is; the first write makes it one of ours, in the same batch.
 //! - After a failed write the database is closed and opened again before the next one, so that what is on disk decides.
 //!
 //! Keys: `meta/format`, `meta/contents`, `meta/lineage`, `meta/base`, `meta/orders`, `sink/<name>`, `state/<key>`, and those of
@@ -79,6 +80,8 @@ pub struct RocksStore {
     /// None after a failed write, until the next one.
     db: Option<DB>,
     read_only: bool,
+    /// The format that is stored; the first write raises it.
+    format: u32,
     /// What the rules compare with; the state stays on disk.
     lineage: Option<Lineage>,
     base: Option<Position>,
@@ -144,6 +147,7 @@ impl RocksStore {
             folder,
             db: None,
             read_only: false,
+            format: FORMAT_VERSION,
             lineage: None,
             base: None,
             sinks: BTreeMap::new(),
@@ -164,8 +168,9 @@ impl RocksStore {
                 .remedy("name the state directory that the pipeline runs with"));
         }
         let db = attempt(|| open_existing(&folder))?;
+        let format = format(&db, &folder)?;
         let (Checkpoint { lineage, base, sinks, consumers, .. }, entries) = read(&db, &folder)?;
-        Ok(RocksStore { folder, db: Some(db), read_only: true, lineage, base, sinks, consumers, entries })
+        Ok(RocksStore { folder, db: Some(db), read_only: true, format, lineage, base, sinks, consumers, entries })
     }
 
     /// Opens the database again where a failed write has closed it.
@@ -175,6 +180,7 @@ impl RocksStore {
         }
         if self.db.is_none() {
             let db = DB::open(&options(), &self.folder).map_err(|error| classify(error, "opening", &self.folder))?;
+            self.format = format(&db, &self.folder)?;
             let (Checkpoint { lineage, base, sinks, consumers, .. }, entries) = read(&db, &self.folder)?;
             (self.lineage, self.base, self.sinks, self.consumers) = (lineage, base, sinks, consumers);
             (self.db, self.entries) = (Some(db), entries);
@@ -194,12 +200,17 @@ impl RocksStore {
         // Should the write fail, they are read again with everything else.
         entries.into_iter().for_each(|(key, checksum)| self.entries.apply(key, checksum));
         batch.put(CONTENTS_KEY, seal(CONTENTS_KEY, &self.entries.encode())?);
+        if self.format < FORMAT_VERSION {
+            batch.put(FORMAT_KEY, codec::encode_format());
+        }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         self.db()?.write_opt(batch, &synced).map_err(|error| {
             self.db = None;
             classify(error, "writing to", &self.folder)
-        })
+        })?;
+        self.format = FORMAT_VERSION;
+        Ok(())
     }
 }
 
@@ -400,6 +411,11 @@ fn open_existing(folder: &Path) -> Result<DB> {
         return Err(not_ours(folder, "it holds no RocksDB database (no file CURRENT)"));
     }
     let db = DB::open_for_read_only(&options(), folder, false).map_err(|error| classify(error, "opening", folder))?;
+    format(&db, folder).map(|_| db)
+}
+
+/// Which format is stored; one that this code knows.
+fn format(db: &DB, folder: &Path) -> Result<u32> {
     let format = db.get(FORMAT_KEY).map_err(|error| classify(error, "reading", folder))?;
     match format.as_deref().and_then(codec::decode_format) {
         None => Err(not_ours(folder, "it is a RocksDB database of another program")),
@@ -408,7 +424,7 @@ fn open_existing(folder: &Path) -> Result<DB> {
             folder.display()
         ))
         .remedy("run the newer version of walbrook that wrote it, or use another state directory")),
-        Some(_) => Ok(db),
+        Some(version) => Ok(version),
     }
 }
 

@@ -383,12 +383,47 @@ fn a_folder_that_is_not_ours_stays_as_it_is() {
 fn a_newer_format_is_refused_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     drop(bound(dir.path()));
-    rocksdb::DB::open_default(dir.path().join("offsets")).unwrap().put(b"meta/format", b"WALBROOK\0\0\0\x02").unwrap();
+    rocksdb::DB::open_default(dir.path().join("offsets")).unwrap().put(b"meta/format", b"WALBROOK\0\0\0\x03").unwrap();
     let before = contents(dir.path());
     for error in [refused(RocksStore::open(dir.path())), refused(RocksStore::open_read_only(dir.path()))] {
-        assert!(error.to_string().contains("format 2") && error.to_string().contains("format 1"), "{error:?}");
+        assert!(error.to_string().contains("format 3") && error.to_string().contains("format 2"), "{error:?}");
     }
     assert_eq!(contents(dir.path()), before);
+}
+
+#[test]
+fn a_store_of_format_1_is_read_and_is_of_format_2_from_the_first_write_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("offsets");
+    let format = || {
+        let db = rocksdb::DB::open_for_read_only(&rocksdb::Options::default(), &folder, false).unwrap();
+        db.get(b"meta/format").unwrap().unwrap()
+    };
+    // What format 1 could hold looks the same in format 2.
+    let mut store = bound(dir.path());
+    store.commit(&sinks(&[("a", at(7)), ("b", at(9))])).unwrap();
+    store.commit(&state(&[("chunk", Some("3"))])).unwrap();
+    let stored = store.load().unwrap();
+    drop(store);
+    assert_eq!(format(), b"WALBROOK\0\0\0\x02");
+    rocksdb::DB::open_default(&folder).unwrap().put(b"meta/format", b"WALBROOK\0\0\0\x01").unwrap();
+    let before = contents(dir.path());
+    assert_eq!(RocksStore::open_read_only(dir.path()).unwrap().load().unwrap(), stored);
+    assert_eq!(contents(dir.path()), before);
+    // Who only looks, or writes what is there already, leaves it to the program that made it.
+    let mut store = bound(dir.path());
+    assert_eq!(store.load().unwrap(), stored);
+    store.commit(&OffsetUpdate::default()).unwrap();
+    drop(store);
+    assert_eq!(format(), b"WALBROOK\0\0\0\x01");
+    let mut store = open(dir.path());
+    store.commit(&OffsetUpdate { base: at(9).position, ..OffsetUpdate::default() }).unwrap();
+    store.set("b", &at(11)).unwrap();
+    drop(store);
+    assert_eq!(format(), b"WALBROOK\0\0\0\x02");
+    let mut expected = Checkpoint { base: at(9).position, ..stored };
+    expected.sinks.insert("b".to_owned(), at(11));
+    assert_eq!(open(dir.path()).load().unwrap(), expected);
 }
 
 #[test]
