@@ -103,8 +103,9 @@ impl Member {
         self.records.add(records as u64);
         if commits.count > 0 {
             let age = unix_micros().saturating_sub(commits.first_unix_micros).max(0) as u64;
-            self.commit_to_durable_micros.observe_many(age, commits.count);
+            // Before they are counted: who sees them counted sees their last, too.
             self.last_commit_unix_micros.store(commits.last_unix_micros.max(0) as u64, Relaxed);
+            self.commit_to_durable_micros.observe_many(age, commits.count);
         }
         self.reached(position, progress);
     }

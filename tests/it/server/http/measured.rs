@@ -12,12 +12,12 @@ const ROWS: u64 = 4_000;
 /// How long the sidecar is made to stand still in the middle: what was committed meanwhile is late by up to that.
 const PAUSE: Duration = Duration::from_secs(2);
 
-fn unix_micros() -> u64 {
+pub fn unix_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
 /// A client that executes what it is given, a statement a transaction.
-fn client(server: &Server) -> Command {
+pub fn client(server: &Server) -> Command {
     match server {
         Server::Postgres(server) => {
             let mut psql = server.program("psql");
@@ -25,6 +25,14 @@ fn client(server: &Server) -> Command {
             psql
         }
         Server::MySql(server) => server.client("127.0.0.1", "root", "shop"),
+    }
+}
+
+/// The server's time in an SQL expression, microseconds since 1970-01-01 UTC.
+pub fn stamp(server: &Server) -> &'static str {
+    match server {
+        Server::Postgres(_) => "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
+        Server::MySql(_) => "cast(unix_timestamp(sysdate(6)) * 1000000 as unsigned)",
     }
 }
 
@@ -53,10 +61,7 @@ fn latency_agrees_with_stamped_rows_under_load() {
         });
         let mut writer = client(&server).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut statements = writer.stdin.take().unwrap();
-        let stamp = match server {
-            Server::Postgres(_) => "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
-            Server::MySql(_) => "cast(unix_timestamp(sysdate(6)) * 1000000 as unsigned)",
-        };
+        let stamp = stamp(&server);
         let begun = Instant::now();
         for id in 0..ROWS {
             // A thousand a second, where the server is so fast.
@@ -109,7 +114,7 @@ fn latency_agrees_with_stamped_rows_under_load() {
 }
 
 /// Where the log ends, in bytes from the beginning of its first file.
-fn log_end(server: &Server) -> u64 {
+pub fn log_end(server: &Server) -> u64 {
     match server {
         Server::Postgres(_) => {
             server.sql("select pg_current_wal_flush_lsn() - '0/0'").parse().expect("an LSN in bytes")

@@ -1,6 +1,7 @@
 //! Metrics and health of a running walbrook.
 
 mod measured;
+mod measured_consumer;
 mod openmetrics;
 mod page;
 mod ready;
