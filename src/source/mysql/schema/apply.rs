@@ -5,7 +5,9 @@
 //!   what is new or moved takes its place in the order it was written in. MariaDB lets MODIFY and CHANGE take the place of
 //!   a column that the same statement adds.
 //! - Unique indexes stand in the order the server keeps them in: PRIMARY, those without a column that may be NULL, whole
-//!   before partial, and what is older first.
+//!   before partial, and what is older first. MariaDB sorts them so when it adds an index, whichever, and when
+//!   the unique index that took the place of a primary key can no longer; any other ALTER leaves their order, whatever
+//!   became of their columns.
 //! - Indexes that let rows be equal are followed for their names alone; those that a server makes of foreign keys are not.
 //! - An action that does not fit the table is an error: what was known of the table is not what the server had.
 
@@ -16,8 +18,8 @@ use super::column_type::{ColumnType, charset_of};
 use super::ddl::{Action, Charset, ColumnSpec, KeySpec, Options, Place, TableName};
 use super::def::{ColumnDef, Generated, PlainIndex, TableDef, UniqueIndex, engine_name};
 use super::keys::{
-    Before, Draft, DraftPart, KEY_MAX_BYTES, KEY_PART_MAX_BYTES, Key, PRIMARY, Plain, Slot, has_length, has_new_types,
-    key_bytes, rank, ranks_before, same_name,
+    Draft, DraftPart, KEY_MAX_BYTES, KEY_PART_MAX_BYTES, Key, PRIMARY, Plain, Slot, has_length, key_bytes, rank,
+    same_name,
 };
 use super::resolve::Setting;
 
@@ -26,6 +28,8 @@ struct Work<'a> {
     setting: &'a Setting,
     columns: Vec<ColumnDef>,
     keys: Vec<Key>,
+    /// They get the order of new ones.
+    sorts_keys: bool,
     plain: Vec<Plain>,
     collation: String,
     /// What CONVERT TO CHARACTER SET made of all columns.
@@ -56,6 +60,7 @@ pub(super) fn create(
         setting,
         columns: Vec::with_capacity(columns.len()),
         keys: Vec::new(),
+        sorts_keys: true,
         plain: Vec::new(),
         collation: setting.collation(&options.charset, database_collation)?,
         converts_to: None,
@@ -102,16 +107,16 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
         }
     }
     let slots = work.change_columns(actions)?;
-    let ranks = ranks_before(old);
-    let new_primary = actions.contains(&Action::DropPrimary);
-    let carried = old.unique.iter().zip(ranks).filter_map(|(index, rank)| {
+    let carried = old.unique.iter().filter_map(|index| {
         let name = name_after(&index.name, actions)?;
-        let anew = new_primary || has_new_types(index, old, &slots);
-        let before = Before { rank, hashed: index.hashed, anew };
-        let draft = Draft::carried(&UniqueIndex { name, ..index.clone() }, old, &slots)?;
-        Some(Draft { before: setting.mariadb.then_some(before), ..draft })
+        Draft::carried(&UniqueIndex { name, ..index.clone() }, old, &slots)
     });
     let carried: Vec<Draft> = carried.collect();
+    // The server's primary key that is none by name, where it is not dropped: as it was, and what is left of it.
+    let promoted = old.unique.first().filter(|index| {
+        &*index.name != PRIMARY && index.may_be_key(&old.columns) && name_after(&index.name, actions).is_some()
+    });
+    let promoted = promoted.map(|index| (index.columns.len(), Draft::carried(index, old, &slots)));
     let plain = old.plain.iter().filter_map(|index| {
         let name = name_after(&index.name, actions)?;
         Plain::carried(&PlainIndex { name, ..index.clone() }, old, &slots)
@@ -122,6 +127,10 @@ pub(super) fn alter(setting: &Setting, old: &TableDef, actions: &[Action]) -> Re
     for draft in &carried {
         work.add_key(draft)?;
     }
+    let is_lost = |(parts, draft): &(usize, Option<Draft>)| {
+        draft.as_ref().is_none_or(|draft| draft.parts.len() < *parts || work.may_be_null(draft))
+    };
+    work.sorts_keys = !setting.mariadb || promoted.as_ref().is_some_and(is_lost);
     for action in actions {
         match action {
             Action::AddKey(key) => work.add_key(&Draft::new(key))?,
@@ -162,6 +171,7 @@ impl<'a> Work<'a> {
             setting,
             columns: old.columns.iter().filter(|column| !column.hidden).cloned().collect(),
             keys: Vec::new(),
+            sorts_keys: true,
             plain: Vec::new(),
             collation: old.collation.to_string(),
             converts_to: None,
@@ -312,7 +322,9 @@ impl<'a> Work<'a> {
             (Some(name), false) => name.clone(),
             (None, false) => self.unused_name(draft),
         };
-        if self.is_taken(&name) {
+        let taken = self.is_taken(&name);
+        self.sorts_keys |= !(taken && draft.if_not_exists);
+        if taken {
             if draft.if_not_exists || !draft.unique {
                 return Ok(());
             }
@@ -371,13 +383,16 @@ impl<'a> Work<'a> {
         hashed &= !draft.primary;
         let nullable = parts.iter().filter_map(|(name, _)| self.column(name)).any(|at| self.columns[at].nullable);
         let prefix = parts.iter().any(|(_, prefix)| *prefix > 0);
-        let rank = match draft.before {
-            None => rank(&name, nullable, prefix, hashed),
-            Some(before) if before.anew && !(before.hashed && hashed) => rank(&name, nullable, prefix, false),
-            Some(before) => before.rank.max(rank(&name, nullable, prefix, false)),
-        };
+        let rank = rank(&name, nullable, prefix, hashed);
         self.keys.push(Key { name, parts, expression, hashed, nullable, rank });
         Ok(())
+    }
+
+    fn may_be_null(&self, draft: &Draft) -> bool {
+        draft.parts.iter().any(|part| match part {
+            DraftPart::Column { name, .. } => self.column(name).is_some_and(|at| self.columns[at].nullable),
+            DraftPart::Expression | DraftPart::Period(_) => false,
+        })
     }
 
     fn is_taken(&self, name: &str) -> bool {
@@ -410,7 +425,9 @@ impl<'a> Work<'a> {
             let hashed = self.keys.iter().filter(|key| key.hashed);
             hashed.map(|key| key.nullable).collect()
         };
-        self.keys.sort_by_key(|key| key.rank);
+        if self.sorts_keys {
+            self.keys.sort_by_key(|key| key.rank);
+        }
         let place = |name: &str| {
             let at = columns.iter().position(|column| same_name(name, &column.name));
             at.and_then(|at| u16::try_from(at).ok())

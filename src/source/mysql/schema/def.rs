@@ -89,6 +89,12 @@ impl UniqueIndex {
         !self.prefixes.is_empty() || self.expression || self.hashed
     }
 
+    /// The servers may take it for a primary key where there is none: it is whole, and no column may be NULL.
+    pub(super) fn may_be_key(&self, columns: &[ColumnDef]) -> bool {
+        let not_null = |at: &u16| columns.get(usize::from(*at)).is_some_and(|column| !column.nullable);
+        !self.is_partial() && self.columns.iter().all(not_null)
+    }
+
     /// `prefixes` as they are kept.
     pub(in super::super) fn prefixes(all: Vec<u32>) -> Box<[u32]> {
         if all.iter().all(|prefix| *prefix == 0) { Box::default() } else { all.into() }

@@ -1,7 +1,7 @@
 //! Unique indexes while a table gets another shape.
 //!
 //! Invariants:
-//! - An ALTER makes all indexes anew: first those there were, in their order, of the columns that stand where theirs stood,
+//! - An ALTER takes up all indexes: first those there were, in their order, of the columns that stand where theirs stood,
 //!   then those it adds. What an index is (whole, of a prefix, kept by a hash) follows from its columns' new types.
 //! - A column that takes the name of one that is dropped takes its place in an index, with the length that one had there.
 
@@ -26,16 +26,6 @@ pub(super) struct Draft {
     /// Said with USING; of an index there was, the server asks again.
     pub hash: bool,
     pub if_not_exists: bool,
-    /// Of an index that MariaDB had.
-    pub before: Option<Before>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Before {
-    pub rank: Rank,
-    pub hashed: bool,
-    /// It is ranked by its columns alone, but for a hash that stays.
-    pub anew: bool,
 }
 
 #[derive(Clone)]
@@ -69,25 +59,14 @@ pub(super) fn rank(name: &str, nullable: bool, prefix: bool, hashed: bool) -> Ra
     (hashed || nullable, name != PRIMARY, hashed || prefix)
 }
 
-/// The ranks that MariaDB's indexes had, in their order. It goes on by them: it does not forget that a column might be NULL
-/// once, which shows in an index that stands behind one of a higher rank.
-pub(super) fn ranks_before(table: &TableDef) -> Vec<Rank> {
-    let nullable = |index: &UniqueIndex| {
-        index.columns.iter().any(|at| table.columns.get(usize::from(*at)).is_some_and(|column| column.nullable))
-    };
-    let mut ranks: Vec<Rank> = table
-        .unique
-        .iter()
-        .map(|index| rank(&index.name, nullable(index), !index.prefixes.is_empty(), index.hashed))
-        .collect();
-    for at in (0..ranks.len()).rev().filter(|at| table.unique[*at].hashed) {
-        let behind = table.unique.iter().zip(&ranks).skip(at + 1).filter(|(index, _)| !index.hashed);
-        ranks[at] = behind.map(|(_, rank)| *rank).min().map_or(ranks[at], |lowest| lowest.min(ranks[at]));
-    }
-    for at in 1..ranks.len() {
-        ranks[at] = ranks[at].max(ranks[at - 1]);
-    }
-    ranks
+/// A table whose unique indexes the server made anew, as they are: of MariaDB's LIKE.
+pub(super) fn sorted(mut table: TableDef) -> TableDef {
+    let TableDef { columns, unique, .. } = &mut table;
+    let nullable =
+        |index: &UniqueIndex| index.columns.iter().any(|at| columns.get(usize::from(*at)).is_some_and(|c| c.nullable));
+    unique.sort_by_key(|index| rank(&index.name, nullable(index), !index.prefixes.is_empty(), index.hashed));
+    table.key = TableDef::chosen_key(&table.columns, &table.unique);
+    table
 }
 
 /// A column of the new shape, and what it was.
@@ -121,7 +100,6 @@ impl Draft {
             parts: spec.parts.iter().map(part).collect(),
             hash: spec.hash,
             if_not_exists: spec.if_not_exists,
-            before: None,
         }
     }
 
@@ -147,7 +125,6 @@ impl Draft {
             parts,
             hash: false,
             if_not_exists: false,
-            before: None,
         })
     }
 }
@@ -170,15 +147,6 @@ impl Plain {
         let left = !columns.is_empty() || index.expression;
         left.then(|| Plain { name: index.name.to_string(), columns, expression: index.expression })
     }
-}
-
-/// Whether a column of the index has got another type.
-pub(super) fn has_new_types(index: &UniqueIndex, old: &TableDef, slots: &[Slot]) -> bool {
-    index.columns.iter().any(|at| {
-        let slot = slots.iter().find(|slot| slot.from == Some(usize::from(*at)));
-        slot.zip(old.columns.get(usize::from(*at)))
-            .is_some_and(|(slot, before)| slot.column.column_type != before.column_type)
-    })
 }
 
 /// How much of a column counts in an index after a change of its type; 0 for all. `same`: it is the same column.

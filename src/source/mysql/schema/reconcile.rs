@@ -6,6 +6,9 @@
 //!   generated) is kept of columns that agree in all of it.
 //! - The key that it names is the table's; where the server took a unique index for a primary key, the event says no name
 //!   of it, and it is PRIMARY where no known index can be it.
+//! - Where it names none there is no PRIMARY KEY, and MySQL has no unique index that identifies a row. MariaDB looks at the
+//!   first index alone: one behind it that identifies rows stays the key while all the rest is as known. Where the event
+//!   shows that a statement was missed, that index may be gone, and the table has no key rather than a wrong one.
 //! - Where it does not, number of columns, types, what belongs to them, NULL and all that is logged of signs and character
 //!   sets must be what is known. Anything else is an error: no value comes under a name that might be another's.
 
@@ -46,7 +49,7 @@ impl History {
         let key = self.key(map.database, map.table);
         let known = self.known(&key).cloned();
         let agrees = match &known {
-            Some(known) => disagreement(&known.table, &said),
+            Some(known) => disagreement(&known.table, &said, self.setting().mariadb),
             None => Some(match self.doubt(map.database, map.table) {
                 Some(why) => format!("its columns are not known: {why}"),
                 None => "no statement and no catalog tells of its columns".to_owned(),
@@ -79,7 +82,7 @@ impl History {
 }
 
 /// Where a definition and an event are not of the same table; `None` where they agree in all that the event says.
-fn disagreement(table: &TableDef, said: &TableDescription<'_>) -> Option<String> {
+fn disagreement(table: &TableDef, said: &TableDescription<'_>, mariadb: bool) -> Option<String> {
     let (known, found) = (table.columns.len(), said.columns.len());
     if known != found {
         return Some(format!("{known} columns are known and {found} are logged"));
@@ -95,7 +98,7 @@ fn disagreement(table: &TableDef, said: &TableDescription<'_>) -> Option<String>
     }
     if said.is_full() {
         let key: Vec<u16> = said.key.iter().map(|part| part.column as u16).collect();
-        if !has_key(&table.columns, &table.unique, &key) {
+        if !has_key(&table.columns, &table.unique, &key, mariadb) {
             let known = &table.key;
             return Some(format!("the key has columns {known:?} as far as is known, and {key:?} in the log"));
         }
@@ -103,19 +106,18 @@ fn disagreement(table: &TableDef, said: &TableDescription<'_>) -> Option<String>
     None
 }
 
-/// Whether a table with these indexes is logged with this key: the primary key, else one that takes its place, which is the
-/// first that is whole and not NULL. Which one is first is the server's own; where it logs none there is none.
-fn has_key(columns: &[ColumnDef], unique: &[UniqueIndex], key: &[u16]) -> bool {
+/// Whether a table with these indexes is logged with this key: the primary key, else the first index that can take its
+/// place, being whole and not NULL. MariaDB asks that of the first index alone, which one that may be NULL is where the
+/// others became NOT NULL by a primary key that is gone.
+fn has_key(columns: &[ColumnDef], unique: &[UniqueIndex], key: &[u16], mariadb: bool) -> bool {
     match unique.iter().find(|index| &*index.name == PRIMARY) {
         Some(primary) => *primary.columns == *key,
-        None if key.is_empty() => !unique.iter().any(|index| identifies(columns, index)),
-        None => unique.iter().any(|index| *index.columns == *key && may_be_key(columns, index)),
+        None if key.is_empty() => {
+            let asked = if mariadb { unique.len().min(1) } else { unique.len() };
+            !unique[..asked].iter().any(|index| identifies(columns, index))
+        }
+        None => unique.iter().find(|index| index.may_be_key(columns)).is_some_and(|index| *index.columns == *key),
     }
-}
-
-fn may_be_key(columns: &[ColumnDef], index: &UniqueIndex) -> bool {
-    let not_null = |at: &u16| columns.get(usize::from(*at)).is_some_and(|column| !column.nullable);
-    !index.is_partial() && index.columns.iter().all(not_null)
 }
 
 fn identifies(columns: &[ColumnDef], index: &UniqueIndex) -> bool {
@@ -234,7 +236,7 @@ fn of_event(
         unique.extend(places.map(|columns| UniqueIndex { columns, ..index.clone() }));
     }
     // What the log says is the key is the key: by its old name where an index is known that it can be.
-    match unique.iter().position(|index| *index.columns == *key && may_be_key(&columns, index)) {
+    match unique.iter().position(|index| *index.columns == *key && index.may_be_key(&columns)) {
         Some(at) if !known.is_some_and(|known| known.unique.iter().any(|index| &*index.name == PRIMARY)) => {
             unique[..=at].rotate_right(1);
         }

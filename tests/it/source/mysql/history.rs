@@ -1,5 +1,6 @@
 //! Schema history against the servers: after every statement the tables are what information_schema says, from the log alone.
 
+mod keys;
 mod random;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ struct Follower<'s> {
     format: Format,
     /// The definitions that TABLE_MAPs without names were matched with.
     maps: usize,
+    /// The key that the last TABLE_MAP of a table names; of `binlog_row_metadata=FULL`.
+    logged: BTreeMap<String, Vec<u16>>,
     /// It does not hear of statements: what it knows of tables it has from TABLE_MAPs alone, or is no longer so.
     deaf: bool,
     wrong: Vec<String>,
@@ -70,6 +73,7 @@ impl<'s> Follower<'s> {
             at: MAGIC_BYTES,
             format,
             maps: 0,
+            logged: BTreeMap::new(),
             deaf: false,
             wrong: Vec::new(),
         }
@@ -113,6 +117,8 @@ impl<'s> Follower<'s> {
                 // A sequence is a table to MariaDB's log.
                 Body::TableMap(map) if map.database != "mysql" && map.table != "sq" => {
                     self.maps += 1;
+                    let key = map.describe().unwrap().key.iter().map(|part| part.column as u16).collect();
+                    self.logged.insert(format!("{}.{}", map.database, map.table), key);
                     match self.history.reconcile(&map, &at) {
                         Ok(seen) if self.deaf || seen.previous.is_none() => {}
                         other => self.wrong.push(format!("a TABLE_MAP of {}.{}: {other:?}", map.database, map.table)),
@@ -174,7 +180,6 @@ impl<'s> Follower<'s> {
 
     fn compare(&mut self) -> Vec<String> {
         let catalog = self.catalog();
-        let mariadb = self.server.version().is_mariadb();
         let mut wrong = Vec::new();
         for (name, expected) in &catalog {
             match self.history.table(&expected.database, &expected.name) {
@@ -182,9 +187,7 @@ impl<'s> Follower<'s> {
                     let why = self.history.doubt(&expected.database, &expected.name);
                     wrong.push(format!("{name} is not known: {why:?}"));
                 }
-                Some(known)
-                    if by_name(&known.table, mariadb) == by_name(&named_alone(&known.table, expected), mariadb) =>
-                {
+                Some(known) if by_name(&known.table) == by_name(&named_alone(&known.table, expected)) => {
                     continue;
                 }
                 Some(known) => wrong.push(format!("{name}\n{}", differences(&known.table, expected))),
@@ -205,15 +208,10 @@ fn named_alone(known: &TableDef, expected: &TableDef) -> TableDef {
     TableDef { plain, ..expected.clone() }
 }
 
-/// MariaDB's order of unique indexes is not what their columns make it after an ALTER: it depends on how the server did that.
-/// Any that is whole identifies a row: which of them is the key is then not compared, but that there is one is.
-fn by_name(table: &TableDef, mariadb: bool) -> TableDef {
+/// Indexes that let rows be equal have no order that matters.
+fn by_name(table: &TableDef) -> TableDef {
     let mut table = table.clone();
     table.plain.sort_by(|a, b| a.name.cmp(&b.name));
-    if mariadb {
-        table.unique.sort_by(|a, b| a.name.cmp(&b.name));
-        table.key = TableDef::chosen_key(&table.columns, &table.unique);
-    }
     table
 }
 

@@ -6,7 +6,7 @@ use super::super::ddl::{self, Action, Body, Charset, Ddl, TableName};
 use super::super::def::TableDef;
 use super::super::resolve::Setting;
 use super::super::stored::Definition;
-use super::super::{apply, collation, column_type};
+use super::super::{apply, collation, column_type, keys};
 use super::{Effect, History, Key, Known, Statement};
 use crate::record::BinlogPosition;
 use crate::wire::mysql::event::QueryVariables;
@@ -138,11 +138,14 @@ impl History {
                 apply::create(&applying.setting, &stored, columns, keys, options, &default)
             }
             Body::Like(like) => match self.table(&like.database, &like.name) {
-                Some(like) => Ok(TableDef {
-                    database: stored.database.as_str().into(),
-                    name: stored.name.as_str().into(),
-                    ..TableDef::clone(&like.table)
-                }),
+                Some(like) => {
+                    let made = TableDef {
+                        database: stored.database.as_str().into(),
+                        name: stored.name.as_str().into(),
+                        ..TableDef::clone(&like.table)
+                    };
+                    Ok(if applying.setting.mariadb { keys::sorted(made) } else { made })
+                }
                 None => Err(format!("it is made LIKE {like}, which is not known")),
             },
         };

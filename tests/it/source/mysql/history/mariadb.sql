@@ -79,3 +79,21 @@ alter table twice add column n varbinary(9) not null first, modify z varchar(20)
 insert into twice (id, z) values (1, 'z')
 alter table twice add column m int, change y x bigint, change y m varchar(5) first
 insert into twice (id, z) values (2, 'z')
+create table keyorder (n date unique, b varbinary(9) unique, k int, z int, primary key (b, k))
+alter table keyorder drop primary key
+create table keyorder_like like keyorder
+alter table keyorder modify b bigint not null
+alter table keyorder add index (z)
+create table keyorder2 (p int not null unique, n int unique, b int unique)
+alter table keyorder2 modify b int not null
+alter table keyorder2 modify p bigint not null, add index if not exists n (n)
+alter table keyorder2 change p q int null
+create table keyorder3 (p int not null unique, n int unique, b int unique)
+alter table keyorder3 modify b int not null
+alter table keyorder3 drop index p, modify p int null
+create table keyorder4 (p int not null unique, n int unique, b int unique)
+alter table keyorder4 modify b int not null
+alter table keyorder4 drop column p
+create table keyorder5 (h varchar(9) not null unique, n int unique, b int unique)
+alter table keyorder5 modify h text not null, modify b int not null
+create table keyorder5_like like keyorder5
