@@ -4,7 +4,8 @@
 //! - Columns stand in the order of the table, which is the order of the cells of its rows events: hidden ones of the
 //!   server's own that are logged are there too ([`ColumnDef::hidden`]).
 //! - `key` is what InnoDB clusters by: PRIMARY KEY, else the first unique index in the server's order whose columns are
-//!   all NOT NULL, whole and not virtual; empty where there is neither.
+//!   all NOT NULL, whole and not virtual; empty where there is neither. MariaDB clusters by such an index only
+//!   where it is the first of all.
 //! - A definition is never changed: another one takes its place.
 
 use std::sync::Arc;
