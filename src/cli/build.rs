@@ -12,7 +12,7 @@ use crate::config::Database;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::flow::Progress;
-use crate::offset::{MemoryStore, OffsetStore, RocksStore};
+use crate::offset::{MemoryStore, OffsetStore, RocksStore, Store};
 use crate::pipeline::{self, Control, Hub, HubOptions, Options, Pipeline, SinkSpec};
 use crate::server::grpc;
 use crate::source::mysql::{self, MySqlSource};
@@ -235,5 +235,5 @@ pub fn pipeline(
     let (source, sinks) = (source(&config.source, added)?, sinks(config)?);
     let control = Control::new(sinks.iter().map(|spec| spec.name.clone()), added.clone());
     let store = store(config.state_dir.as_deref())?;
-    Ok(Pipeline::new(source, store, sinks, options, progress, stop).obeying(control))
+    Ok(Pipeline::new(source, Store::new(store), sinks, options, progress, stop).obeying(control))
 }

@@ -19,7 +19,7 @@ use super::warm_start::{Begin, LostPolicy, Plan, SnapshotMode, StartAt, plan};
 use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
 use crate::flow::{Budget, Outlet, Phase, Progress, Role};
-use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetStore, OffsetUpdate, Standing, Store};
+use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetUpdate, Standing, Store};
 use crate::record::{Lineage, Position, SinkOffset, StateEntry};
 use crate::sink::Sink;
 use crate::source::tables::Added;
@@ -110,18 +110,6 @@ struct Running {
 impl Pipeline {
     pub fn new(
         source: Box<dyn Source>,
-        store: Box<dyn OffsetStore>,
-        sinks: Vec<SinkSpec>,
-        options: Options,
-        progress: Arc<Progress>,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        let store = Store::new(store);
-        Pipeline::over(source, store, sinks, options, progress, stop)
-    }
-
-    fn over(
-        source: Box<dyn Source>,
         store: Store,
         sinks: Vec<SinkSpec>,
         options: Options,
@@ -157,7 +145,7 @@ impl Pipeline {
         progress: Arc<Progress>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Pipeline { remote: Some(remote), ..Pipeline::over(source, store, Vec::new(), options, progress, stop) }
+        Pipeline { remote: Some(remote), ..Pipeline::new(source, store, Vec::new(), options, progress, stop) }
     }
 
     /// As [`Self::run`], once.

@@ -15,6 +15,7 @@ use script::{Event, Fault, Journal, Key, Log, Script, ScriptedSource, at};
 use store::SharedStore;
 use walbrook::error::{Class, Error, Result};
 use walbrook::flow::Progress;
+use walbrook::offset::Store;
 use walbrook::pipeline::{LostPolicy, Options, Outcome, Pipeline, SinkSpec, SnapshotMode, StartAt, Until};
 
 /// Far more than anything here takes.
@@ -80,7 +81,7 @@ impl Bench {
             sinks.iter().map(|(sink, start)| SinkSpec { name: sink.name.clone(), sink: sink.sink(), start: *start });
         let pipeline = Pipeline::new(
             Box::new(ScriptedSource::new(&self.log)),
-            Box::new(self.store.clone()),
+            Store::new(Box::new(self.store.clone())),
             sinks.collect(),
             options,
             Arc::new(Progress::default()),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::error::Finding;
 use crate::flow::BatchWriter;
-use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore, Orders};
+use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore, OffsetStore, Orders};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
 use crate::source::{Gap, Ready, State, Stored, StreamEnd};
@@ -190,7 +190,8 @@ async fn a_failover_loses_nothing_and_is_stored() {
     let (_stop, stopped) = watch::channel(false);
     let source = Box::new(FailsOver { from: from.clone(), ..FailsOver::default() });
     let sinks = vec![SinkSpec { name: "a".to_owned(), sink, start: StartAt::Now }];
-    let pipeline = Pipeline::new(source, Box::new(Shared(store.clone())), sinks, options, Arc::default(), stopped);
+    let shared = Store::new(Box::new(Shared(store.clone())));
+    let pipeline = Pipeline::new(source, shared, sinks, options, Arc::default(), stopped);
     assert_eq!(pipeline.run().await.unwrap(), Outcome::Reached);
     assert_eq!(*from.lock().unwrap(), [at(10), at(21)]);
     let wanted = [(20, 0), (20, 1), (50, 0), (40, 0), (40, 1)].map(|(commit, ordinal)| (at(commit), ordinal));

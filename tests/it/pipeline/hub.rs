@@ -14,6 +14,7 @@ use super::store::SharedStore;
 use super::{PATIENCE, options};
 use walbrook::error::Result;
 use walbrook::flow::Progress;
+use walbrook::offset::Store;
 use walbrook::pipeline::{
     Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Options, Outcome, Pipeline,
     Refused, SinkSpec, State,
@@ -58,7 +59,7 @@ impl Bench {
         let hub = Hub::new(hub_options, Arc::new(ScriptedLanes(self.log.clone())));
         let pipeline = Pipeline::new(
             Box::new(ScriptedSource::new(&self.log)),
-            Box::new(self.store.clone()),
+            Store::new(Box::new(self.store.clone())),
             sinks,
             options,
             Arc::new(Progress::default()),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use walbrook::error::Class;
 use walbrook::flow::Progress;
-use walbrook::offset::MemoryStore;
+use walbrook::offset::{MemoryStore, Store};
 use walbrook::pipeline::{LostPolicy, Options, Outcome, Pipeline, SinkSpec, SnapshotMode, StartAt, Until};
 use walbrook::sink::SinkConfig;
 use walbrook::source::postgres::conninfo::ConnInfo;
@@ -61,7 +61,7 @@ fn read(db: &Postgres<'_>, takes_snapshot: bool) -> Vec<Value> {
     };
     let (_never, stop) = watch::channel(false);
     let source = Box::new(lane(db, takes_snapshot));
-    let store = Box::new(MemoryStore::default());
+    let store = Store::new(Box::new(MemoryStore::default()));
     let pipeline = Pipeline::new(source, store, vec![sink], options, Arc::new(Progress::default()), stop);
     assert_eq!(block_on(pipeline.run()).unwrap(), Outcome::Reached);
     let lines = std::fs::read_to_string(path).unwrap();
