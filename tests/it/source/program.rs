@@ -113,7 +113,7 @@ impl Program {
 
     /// Waits until enough has been said; gives the records so far.
     #[track_caller]
-    fn wait_until(&self, what: &str, enough: impl Fn(&[Value], &str) -> bool) -> Vec<Value> {
+    fn wait_until(&self, what: &str, mut enough: impl FnMut(&[Value], &str) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
         let mut text = self.lines.text.lock().unwrap();
         while !enough(&text.records, &text.log) {
@@ -129,10 +129,21 @@ impl Program {
         self.wait_until(&format!("{records} records"), |found, _| found.len() >= records)
     }
 
+    /// Takes every record there is and will be, each once, until one of them is enough.
+    #[track_caller]
+    pub fn wait_until_one(&self, what: &str, mut enough: impl FnMut(&Value) -> bool) {
+        let mut seen = 0;
+        self.wait_until(what, |found, _| {
+            let new = &found[seen..];
+            seen = found.len();
+            new.iter().any(&mut enough)
+        });
+    }
+
     /// Waits for a record by what [`brief`] says of it.
     #[track_caller]
     pub fn wait_for_row(&self, row: &str) {
-        self.wait_until(row, |found, _| brief(found).iter().any(|record| record == row));
+        self.wait_until_one(row, |record| brief(std::slice::from_ref(record))[0] == row);
     }
 
     /// Waits until the log says this.
