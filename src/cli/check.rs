@@ -10,7 +10,7 @@ use crate::error::{Error, Finding, Level, Result};
 use crate::offset::{Checkpoint, OffsetStore, RocksStore};
 use crate::record::{Lineage, Position};
 use crate::source::tables::Added;
-use crate::source::{Source, Stored, Verdict};
+use crate::source::{Rows, Source, Stored, Verdict};
 
 /// Every prerequisite of source, sinks and store, a line each. The exit code: 0 when all hold, else 1.
 pub async fn check(config: &Config, as_json: bool) -> Result<u8> {
@@ -46,7 +46,7 @@ async fn source_findings(config: &Config) -> Result<Vec<Finding>> {
     added.set(&checkpoint.orders.added);
     let mut source = build::source(&config.source, &added)?;
     // What cannot be read of it is found again, and said, by the one who goes on from there.
-    let interrupted = source.interrupted(&checkpoint.state).unwrap_or_default();
+    let interrupted = source.interrupted(Rows::All, &checkpoint.state).unwrap_or_default();
     let needed = offsets::needed(&checkpoint, interrupted);
     let stored = checkpoint.lineage.as_ref().map(|lineage| Stored {
         lineage,

@@ -14,8 +14,8 @@ use super::{build, report};
 use crate::error::{Class, Error, Result};
 use crate::offset::{Checkpoint, Consumer, OffsetStore, RocksStore, Standing};
 use crate::record::{Position, SinkOffset};
-use crate::source::Verdict;
 use crate::source::tables::Added;
+use crate::source::{Rows, Verdict};
 
 /// What the server says about the stored positions.
 enum Answer {
@@ -66,7 +66,7 @@ async fn ask(server: ServerOf, checkpoint: &Checkpoint) -> Result<(Answer, Optio
         postgres.slot = Some(lineage.stream.clone());
     }
     let mut source = build::source(&config, &Added::default())?;
-    let interrupted = source.interrupted(&checkpoint.state)?;
+    let interrupted = source.interrupted(Rows::All, &checkpoint.state)?;
     let needed = needed(checkpoint, interrupted.clone());
     let answer = match (&checkpoint.lineage, needed) {
         (Some(lineage), Some(needed)) => {

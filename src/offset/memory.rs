@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::consumer::{self, Consumer, ConsumerChange, NewPlace, Parked, Place, Standing};
 use super::{Checkpoint, Continuity, OffsetStore, OffsetUpdate, Orders, rules};
 use crate::error::Result;
-use crate::record::{Lineage, SinkOffset, StateEntry};
+use crate::record::{Lineage, SinkOffset, StateEntry, owed};
 
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
@@ -27,7 +27,9 @@ impl MemoryStore {
     }
 
     fn own(&self) -> Own {
-        Own { lineage: self.main.lineage.clone(), state: self.main.state.clone() }
+        let shared = self.main.state.iter().filter(|(key, _)| !owed::is_readers_own(key));
+        let state = shared.map(|(key, value)| (key.clone(), value.clone())).collect();
+        Own { lineage: self.main.lineage.clone(), state }
     }
 }
 

@@ -4,8 +4,8 @@
 //! - All arithmetic is on [`Seq`]. A mark becomes storable when every member of its audience is durable up to its batch,
 //!   and marks become storable in order.
 //! - A member's own position moves as soon as that member is durable up to it, and never back.
-//! - Inside a snapshot, where the state is shared and no sink has a position yet, a sink's token moves only together with the
-//!   state it belongs to: what is replayed after a crash, a sink that is cut back to its token does not have already.
+//! - Inside a snapshot and at its end, a sink's token and position move only together with the state they belong to: what
+//!   is replayed after a crash, a sink that is cut back to its token does not have already.
 //! - What may be confirmed to the server is the earliest position of all sinks and consumers, of what is held for consumers
 //!   that are no members, and of the base; none while a sink has none.
 //! - The base is what the storable state is of. Where members come and go it is kept, for their positions do not say it: one
@@ -21,8 +21,10 @@ use crate::record::{Mark, Position, Seq, SinkOffset, StateEntry};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     All,
-    /// The sinks that take part in the snapshot.
+    /// The sinks that take part in the snapshot of all tables.
     Participants,
+    /// All sinks, which get the rows of added tables. No consumer is a member meanwhile: what the state is of moves too.
+    Sinks,
 }
 
 /// A consumer's number as a member; never used again.
@@ -54,6 +56,8 @@ struct SinkAcks {
     moved: bool,
     /// The number (counting from the first ever) of the first entry this sink has not passed.
     next_entry: u64,
+    /// Its token and position are of an entry before this one.
+    settled: u64,
 }
 
 struct ConsumerAcks {
@@ -95,6 +99,7 @@ impl Acks {
                 offset,
                 moved: false,
                 next_entry: 0,
+                settled: 0,
             })
             .collect();
         Acks { sinks, ..Acks::default() }
@@ -107,7 +112,7 @@ impl Acks {
     }
 
     pub fn is_in(&self, sink: usize, audience: Audience) -> bool {
-        audience == Audience::All || self.sinks[sink].participant
+        audience != Audience::Participants || self.sinks[sink].participant
     }
 
     /// A batch went to its members. Called in the order of `seq`.
@@ -139,11 +144,11 @@ impl Acks {
             if entry.audience == Audience::Participants && !state.participant {
                 continue;
             }
-            if entry.audience == Audience::Participants && entry.mark.position.is_none() {
+            if entry.audience != Audience::All {
                 entry.tokens.push((sink, token.clone()));
                 continue;
             }
-            passed = true;
+            (passed, state.settled) = (true, state.next_entry);
             if let Some(position) = &entry.mark.position {
                 let back = state.offset.position.as_ref().is_some_and(|stored| stored.covers(position));
                 if !back {
@@ -259,7 +264,10 @@ impl Acks {
         while let Some(entry) = self.entries.front() {
             let (seq, audience) = (entry.seq, entry.audience);
             let all = audience == Audience::All;
-            let held = self.sinks.iter().any(|sink| (all || sink.participant) && sink.durable < seq)
+            let held = self
+                .sinks
+                .iter()
+                .any(|sink| (audience != Audience::Participants || sink.participant) && sink.durable < seq)
                 || (all && self.consumers.iter().any(|consumer| consumer.durable < seq));
             if held {
                 return;
@@ -267,18 +275,24 @@ impl Acks {
             if let Some(entry) = self.entries.pop_front() {
                 self.popped += 1;
                 self.storable.extend(entry.mark.state);
-                if let Some(position) = entry.mark.position.filter(|_| all && self.keeps_base) {
-                    let moved = self.base.as_ref().is_none_or(|base| position.covers(base));
-                    if moved {
-                        (self.base, self.base_moved) = (Some(position), true);
-                    }
-                }
                 for (sink, token) in entry.tokens {
                     let state = &mut self.sinks[sink];
                     // One that has passed the end of the snapshot meanwhile stands behind this.
-                    if state.offset.position.is_none() {
+                    if state.settled < self.popped {
                         state.offset.token = token;
                         state.moved = true;
+                        if let Some(position) = &entry.mark.position {
+                            let known = state.offset.position.take();
+                            state.offset.position =
+                                Some(known.map_or(position.clone(), |known| later(known, position)));
+                        }
+                    }
+                }
+                let moves = audience != Audience::Participants && self.keeps_base;
+                if let Some(position) = entry.mark.position.filter(|_| moves) {
+                    let moved = self.base.as_ref().is_none_or(|base| position.covers(base));
+                    if moved {
+                        (self.base, self.base_moved) = (Some(position), true);
                     }
                 }
             }

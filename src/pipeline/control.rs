@@ -14,7 +14,8 @@ use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use crate::flow::{Phase, Progress, Role};
-use crate::offset::{OffsetStore, Orders, Store};
+use crate::offset::{OffsetStore, OffsetUpdate, Orders, Standing, Store};
+use crate::record::owed::{self, TableName};
 use crate::record::{Position, SinkOffset};
 use crate::source::State;
 use crate::source::tables::Added;
@@ -48,14 +49,26 @@ pub enum What {
     /// A sink goes on elsewhere.
     Place(NewOffset),
     Add(NewTable),
+    /// A table that was added is streamed no more.
+    Remove(TableName),
 }
 
 /// A table that is streamed too.
+#[derive(Clone)]
 pub struct NewTable {
-    pub namespace: String,
-    pub name: String,
+    pub called: TableName,
     /// Where the server has begun to send it, at the latest.
     pub from: Position,
+    /// Whether its present rows come first.
+    pub takes_rows: bool,
+}
+
+/// A table that was added, as it is stored.
+pub struct AddedTable {
+    pub called: TableName,
+    pub from: Option<Position>,
+    /// Who is still to be given its rows.
+    pub owed_to: Vec<(Role, String)>,
 }
 
 /// Where a sink goes on.
@@ -72,6 +85,11 @@ impl Order {
     pub fn tell(self, result: Result<Option<Position>>) {
         // Whoever asked may have gone.
         let _ = self.told.send(result);
+    }
+
+    /// The same order, now that more is known of it.
+    pub fn to_do(self, what: What) -> Order {
+        Order { what, ..self }
     }
 
     pub fn is_wanted(&self) -> bool {
@@ -181,18 +199,77 @@ impl Control {
         })
     }
 
-    /// Streams a table too, also behind a restart; the source has admitted it. Says from where on. Errors: `Transient`, where
-    /// the source fails, or the stream ends, in this moment: the table is not added then; those of the store.
+    /// Streams a table too, also behind a restart; the source has admitted it. Says from where on. With its rows the pipeline
+    /// begins anew from what is stored, and every reader there is gets them before it goes on. Errors: `Transient`, where
+    /// the source fails, or the stream ends, in this moment: the table is not added then; those of the store. With its rows
+    /// also `Config`, where a sink is paused, or fails, for which the rows would wait.
     pub async fn add(&self, table: NewTable) -> Result<Position> {
         let _turn = self.0.turn.lock().await;
         self.pipeline()?;
+        if table.takes_rows {
+            if let Some((name, _)) = self.0.sinks.iter().find(|(_, paused)| *paused.borrow()) {
+                return Err(Error::config(format!("sink {name:?} is paused, and the rows would wait for it"))
+                    .remedy("Resume it first, or add the table without its rows"));
+            }
+            self.others_end()?;
+        }
         let from = self.order(What::Add(table)).await?;
         from.ok_or_else(|| Error::bug("a table was added nowhere"))
     }
 
+    /// Streams a table that was added no more, to anybody. Errors: `Config`, where it was not added; `Transient`, where the
+    /// stream ends in this moment; those of the store.
+    pub async fn remove(&self, table: TableName) -> Result<()> {
+        let _turn = self.0.turn.lock().await;
+        self.pipeline()?;
+        self.order(What::Remove(table)).await.map(drop)
+    }
+
+    /// Wants a table no more, and owes its rows to nobody.
+    pub(super) fn take_back(&self, store: &Store, table: &TableName) -> Result<()> {
+        let orders = store.write(|store| {
+            let mut orders = store.load()?.orders;
+            if orders.added.remove(table).is_none() {
+                let (namespace, name) = table;
+                return Err(Error::config(format!("{namespace}.{name} was not added while the stream ran"))
+                    .remedy("what the configuration names is left out by source.exclude_tables"));
+            }
+            store.order(&orders)?;
+            settle(store, table)?;
+            Ok(orders)
+        })?;
+        tracing::info!(table = %format_args!("{}.{}", table.0, table.1), "a table is taken back by an operator");
+        self.0.added.set(&orders.added);
+        Ok(())
+    }
+
+    /// What was added, by name. Errors: those of the store.
+    pub fn added(&self) -> Result<Vec<AddedTable>> {
+        let (store, _) = self.pipeline()?;
+        store.read(|store| {
+            let stored = store.load()?;
+            if stored.orders.added.is_empty() {
+                return Ok(Vec::new());
+            }
+            let of_sinks = owed::owed(&stored.state);
+            let sinks = stored.sinks.into_keys().map(|name| (Role::Sink, name, of_sinks.clone()));
+            let mut owed: Vec<_> = sinks.collect();
+            for (name, _) in stored.consumers.into_iter().filter(|(_, known)| known.standing != Standing::Live) {
+                let of_consumer = owed::owed(&store.consumer(&name)?.state);
+                owed.push((Role::Consumer, name, of_consumer));
+            }
+            let added = stored.orders.added.into_iter().map(|(called, from)| {
+                let members = owed.iter().filter(|(.., tables)| tables.contains(&called));
+                let owed_to = members.map(|(role, name, _)| (*role, name.clone())).collect();
+                AddedTable { called, from, owed_to }
+            });
+            Ok(added.collect())
+        })
+    }
+
     /// Wants a table from `from` on, which the stream has not passed.
     pub(super) fn take_up(&self, store: &Store, table: &NewTable, from: &Position) -> Result<()> {
-        let name = (table.namespace.clone(), table.name.clone());
+        let name = table.called.clone();
         tracing::info!(table = %format_args!("{}.{}", name.0, name.1), %from, "a table is added by an operator");
         let orders = change_orders(store, |orders| drop(orders.added.insert(name, Some(from.clone()))))?;
         self.0.added.set(&orders.added);
@@ -229,6 +306,38 @@ fn change_orders(store: &Store, change: impl FnOnce(&mut Orders)) -> Result<Orde
         }
         Ok(orders)
     })
+}
+
+/// Owes a table's rows to the sinks, if there are any, and to every consumer that has a position: one without has them still
+/// to come. Nobody may be live. Errors: those of the store.
+pub(super) fn owe(store: &mut dyn OffsetStore, table: &TableName, to_sinks: bool) -> Result<()> {
+    store.park_live()?;
+    if to_sinks {
+        let state = owed::owe(&store.load()?.state, table);
+        store.commit(&OffsetUpdate { state, ..OffsetUpdate::default() })?;
+    }
+    for (name, known) in store.consumers() {
+        if known.position.is_some() {
+            let state = owed::owe(&store.consumer(&name)?.state, table);
+            store.commit_consumer(&name, known.epoch, &OffsetUpdate { state, ..OffsetUpdate::default() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back [`owe`]. Errors: those of the store.
+fn settle(store: &mut dyn OffsetStore, table: &TableName) -> Result<()> {
+    let update = OffsetUpdate { state: vec![owed::settle(table)], ..OffsetUpdate::default() };
+    if owed::owed(&store.load()?.state).contains(table) {
+        store.commit(&update)?;
+    }
+    // One that is live is owed nothing.
+    for (name, known) in store.consumers().into_iter().filter(|(_, known)| known.standing != Standing::Live) {
+        if owed::owed(&store.consumer(&name)?.state).contains(table) {
+            store.commit_consumer(&name, known.epoch, &update)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a sink elsewhere in the store. Errors: `Config`, where something else is stored than is expected.

@@ -63,6 +63,8 @@ struct Inner {
     /// Whether a part of a transaction was delivered behind the edge.
     inside: bool,
     closed: bool,
+    /// Who gets the rows of a snapshot.
+    rows: Audience,
 }
 
 /// A consumer at the live edge.
@@ -100,6 +102,7 @@ impl Fanout {
             edge: None,
             inside: false,
             closed: false,
+            rows: Audience::Participants,
         };
         let fanout = Fanout {
             inner: Mutex::new(inner),
@@ -138,6 +141,11 @@ impl Fanout {
     /// Where the stream resumes after everything delivered, by this process, so far.
     pub fn delivered(&self) -> Option<Position> {
         self.inner().delivered.clone()
+    }
+
+    /// The snapshot that comes next is of added tables, and for every sink.
+    pub fn rows_for_all_sinks(&self) {
+        self.inner().rows = Audience::Sinks;
     }
 
     /// The stream begins there; or it goes on there, after a break.
@@ -369,12 +377,12 @@ impl Fanout {
 
 impl Deliver for Fanout {
     fn deliver(&self, draft: Draft) -> Seq {
-        let audience = match draft.origin {
-            Origin::Snapshot | Origin::CatchUp => Audience::Participants,
-            Origin::Stream => Audience::All,
-        };
         let mut guard = self.inner();
         let inner = &mut *guard;
+        let audience = match draft.origin {
+            Origin::Snapshot | Origin::CatchUp => inner.rows,
+            Origin::Stream => Audience::All,
+        };
         let seq = Seq(inner.last_seq.0 + 1);
         inner.last_seq = seq;
         let batch = Arc::new(draft.number(seq));

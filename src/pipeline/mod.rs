@@ -18,7 +18,7 @@ mod warm_start;
 mod worker;
 
 pub(crate) use backoff::Backoff;
-pub use control::{Control, NewOffset, NewTable};
+pub use control::{AddedTable, Control, NewOffset, NewTable};
 pub use hub::{Attach, Attachment, ConsumerStatus, Ended, Event, From, Handle, Hub, HubOptions, Refused, State};
 pub use run::{Options, Outcome, Pipeline, SinkSpec, Until};
 pub use warm_start::{LostPolicy, SnapshotMode, StartAt};

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::acks::Acks;
 use super::backoff::Backoff;
 use super::committer::Committer;
-use super::control::{self, Control, Order, What};
+use super::control::{self, Control, NewTable, Order, What};
 use super::fanout::Fanout;
 use super::hub::{Hub, LaneEnd, Main, QueueEnd, Remote, hold_all};
 use super::observer::Observing;
@@ -20,10 +20,10 @@ use super::worker::{Lane, Worker, WorkerEnd};
 use crate::error::{Class, Error, Result};
 use crate::flow::{Budget, Outlet, Phase, Progress, Role};
 use crate::offset::{Checkpoint, ConsumerChange, Continuity, NewPlace, OffsetUpdate, Standing, Store};
-use crate::record::{Lineage, Position, SinkOffset, StateEntry};
+use crate::record::{Lineage, Position, SinkOffset, StateEntry, owed};
 use crate::sink::Sink;
 use crate::source::tables::Added;
-use crate::source::{Source, Verdict};
+use crate::source::{Rows, Source, Verdict};
 
 pub struct SinkSpec {
     pub name: String,
@@ -97,6 +97,8 @@ struct Start {
     keeps_base: bool,
     base: Option<Position>,
     until: Option<Position>,
+    /// Whether the rows of added tables come first.
+    owes: bool,
 }
 
 /// What runs.
@@ -216,12 +218,29 @@ impl Pipeline {
     /// Does what everything was stopped for.
     fn carry_out(&mut self) {
         let Some(order) = self.ordered.take().filter(Order::is_wanted) else { return };
-        let What::Place(offset) = &order.what else { return };
-        let placed = self.store.write(|store| control::apply(store, offset));
-        if placed.is_ok() {
-            self.progress.member(Role::Sink, &offset.sink).begins(offset.position.clone());
+        let done = match &order.what {
+            What::Place(offset) => {
+                let placed = self.store.write(|store| control::apply(store, offset));
+                if placed.is_ok() {
+                    self.progress.member(Role::Sink, &offset.sink).begins(offset.position.clone());
+                }
+                placed.map(|()| None)
+            }
+            What::Add(table) => self.add_with_rows(table),
+            What::Remove(_) => Err(Error::bug("a table is taken back while the stream runs")),
+        };
+        order.tell(done);
+    }
+
+    /// Takes up a table whose rows are owed to every reader there is. Nobody reads: each begins with what is stored here.
+    fn add_with_rows(&self, table: &NewTable) -> Result<Option<Position>> {
+        self.store.write(|store| control::owe(store, &table.called, !self.sinks.is_empty()))?;
+        if let Some(hub) = &self.hub {
+            hub.owe(&table.called);
         }
-        order.tell(placed.map(|()| None));
+        // The last of it: before, a crash has added nothing.
+        self.control.take_up(&self.store, table, &table.from)?;
+        Ok(Some(table.from.clone()))
     }
 
     /// The sinks by name, and where each begins when nothing is stored.
@@ -418,11 +437,20 @@ impl Pipeline {
             Some(Until::At(position)) => Some(position.clone()),
             None => None,
         };
-        Ok(Start { lineage, plan, offsets, keeps_base, base, until })
+        let owes = self.owes(&checkpoint, &plan);
+        Ok(Start { lineage, plan, offsets, keeps_base, base, until, owes })
+    }
+
+    /// Whether the rows of added tables come first: to readers that all have a position. Where one begins with all rows, the
+    /// others' come when that is done.
+    fn owes(&self, checkpoint: &Checkpoint, plan: &Plan) -> bool {
+        let resumed = plan.begin.iter().any(|begin| matches!(begin, Begin::Resume(_)));
+        let takes_rows = self.remote.as_ref().is_none_or(|remote| remote.takes_rows);
+        resumed && takes_rows && !owed::owed(&checkpoint.state).is_empty()
     }
 
     async fn plan(&mut self, checkpoint: &Checkpoint, lineage: &Lineage) -> Result<Plan> {
-        let interrupted = self.source.interrupted(&checkpoint.state)?;
+        let interrupted = self.source.interrupted(Rows::All, &checkpoint.state)?;
         let plan = plan(checkpoint, &self.names(), self.options.snapshot, interrupted);
         match (&plan.needed, &checkpoint.lineage) {
             (Some(position), Some(stored)) => {

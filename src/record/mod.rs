@@ -9,6 +9,7 @@
 mod batch;
 mod binlog;
 pub mod gtid;
+pub mod owed;
 mod position;
 mod schema;
 mod time;

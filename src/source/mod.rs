@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Finding, Result};
 use crate::flow::{Extent, Measure, Observation, Outlet};
-use crate::record::{Lineage, Position, StateEntry, TableSchema};
+use crate::record::{Lineage, Position, StateEntry, TableSchema, owed};
 use tables::Added;
 
 pub use retention::{Gap, Verdict};
@@ -92,6 +92,25 @@ pub struct SnapshotSettings {
     pub chunk_bytes: u64,
 }
 
+/// Which rows a snapshot reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Of all wanted tables.
+    All,
+    /// Of the tables that were added while the stream ran, as far as the state owes them ([`owed`]).
+    Owed,
+}
+
+impl Rows {
+    /// What the keys of its progress begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Rows::All => owed::SNAPSHOT,
+            Rows::Owed => owed::ADDED,
+        }
+    }
+}
+
 /// Opens sources beside the main one: over the same tables of the same stream, for those who are behind it.
 pub trait Lanes: Send + Sync {
     /// Connects to nothing yet. The main source must have been prepared once: what it made on the server is used. What
@@ -116,17 +135,25 @@ pub trait Source: Send {
     /// where on the server holds the log. `state` is what the store holds from earlier runs.
     async fn prepare(&mut self, state: &State) -> Result<Ready>;
 
-    /// Delivers every row of the wanted tables, and returns the point they stand at: the stream goes on from there.
+    /// Delivers rows, and returns the point they stand at: the stream goes on from there.
     ///
-    /// `from`: none for a fresh snapshot. Otherwise `state` holds the progress of one that was interrupted, whose
-    /// finished chunks stand at `from`: the changes since then are delivered first, as [`crate::record::Origin::CatchUp`],
-    /// then the remaining rows. The last batch carries the point as its position and removes the progress. A
-    /// `Transient` error asks to be called again with the state that has been stored by then. Cancel-safe.
-    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position>;
+    /// `from`: none for a fresh snapshot of all tables. Otherwise `state` holds the progress of one that was interrupted,
+    /// whose finished chunks stand at `from`; or it owes the rows of tables that were added, of which nothing was read yet,
+    /// and is itself of `from`. The changes of all tables since then are delivered first, as
+    /// [`crate::record::Origin::CatchUp`], then the remaining rows. The last batch carries the point as its position, removes
+    /// the progress, and owes nothing of it any more. A `Transient` error asks to be called again with the state that has
+    /// been stored by then. Cancel-safe.
+    async fn snapshot(
+        &mut self,
+        rows: Rows,
+        from: Option<Position>,
+        state: &State,
+        outlet: &Outlet,
+    ) -> Result<Position>;
 
     /// Where the finished chunks of an interrupted snapshot stand, if the state holds one. Errors: `Data` for state that
     /// is not this source's.
-    fn interrupted(&self, state: &State) -> Result<Option<Position>>;
+    fn interrupted(&self, rows: Rows, state: &State) -> Result<Option<Position>>;
 
     /// Where the log ends now, for `--until current`.
     async fn tip(&mut self) -> Result<Position>;

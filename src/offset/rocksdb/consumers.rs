@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::offset::codec::{self, corrupt, unseal};
 use crate::offset::consumer::{Consumer, ConsumerChange, NewPlace, Parked, Place, Standing, check_name, unknown};
 use crate::offset::{Checkpoint, OffsetUpdate};
-use crate::record::StateEntry;
+use crate::record::{StateEntry, owed};
 
 pub(super) const PREFIX: &[u8] = b"consumer/";
 const META: &[u8] = b"/meta";
@@ -51,9 +51,10 @@ impl RocksStore {
         Ok(found)
     }
 
-    /// A namespace with a copy of the main state and entries behind it.
+    /// A namespace with a copy of the main state, but for what is of the sinks alone, and entries behind it.
     fn fill(&self, step: &mut Step, name: &str, entries: &[StateEntry]) -> Result<()> {
-        let mut state: BTreeMap<Vec<u8>, Vec<u8>> = self.below(STATE_PREFIX)?.into_iter().collect();
+        let shared = self.below(STATE_PREFIX)?.into_iter().filter(|(key, _)| !owed::is_readers_own(key));
+        let mut state: BTreeMap<Vec<u8>, Vec<u8>> = shared.collect();
         for entry in entries {
             match &entry.value {
                 Some(value) => state.insert(entry.key.clone(), value.clone()),

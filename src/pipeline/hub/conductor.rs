@@ -5,6 +5,9 @@
 //! - From a lane to the live stream: it joins at a boundary D; the lane is stopped when it is at or behind D; when the client
 //!   holds everything of the lane, up to X, one write makes it a member at X. Where anything goes wrong before that, it goes on
 //!   from its namespace, on a lane.
+//! - Rows of added tables that are owed to it come first: from a lane of their own, behind one that brings it near the live
+//!   stream, so that what must not change meanwhile on the server is held for as short as can be. Once they have begun there
+//!   is no other lane: what is stored of their progress is of a point that no stream has passed.
 //! - Whatever ends it, everything of it is cleared away before its seat is free.
 
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use tokio::time::Instant;
 
 use super::api::{Ended, State};
 use super::feed::{Feed, Stage, Target};
-use super::lane::{Lane, LaneEnd};
+use super::lane::{Errand, Lane, LaneEnd};
 use super::queue::{Queue, QueueEnd};
 use super::registry::{Main, Registry};
 use crate::error::{Error, Result};
@@ -23,7 +26,7 @@ use crate::flow::Role;
 use crate::offset::{Checkpoint, Consumer, MemoryStore, Namespace, Standing, Store};
 use crate::pipeline::acks::MemberId;
 use crate::pipeline::backoff::Backoff;
-use crate::record::{Position, SinkOffset};
+use crate::record::{Position, SinkOffset, owed};
 
 /// A lane that is where the main stream was so long ago can reach it while the queue holds what comes meanwhile: with the
 /// default 8 MiB, 8 MB/s.
@@ -75,6 +78,10 @@ pub struct Conductor {
     own: Option<Store>,
     lane: Option<Lane>,
     member: Option<Membership>,
+    /// Whether rows of added tables are to come before it is live; where that changes, lanes begin anew.
+    owed_rows: bool,
+    /// Whether the next lane is to bring them.
+    rows_next: bool,
     backoff: Backoff,
 }
 
@@ -87,7 +94,8 @@ impl Conductor {
         member: Option<Membership>,
         state: watch::Sender<State>,
     ) -> Self {
-        Conductor { registry, feed, name, epoch, state, own: None, lane: None, member, backoff: Backoff::default() }
+        let (own, lane, owed_rows, rows_next, backoff) = (None, None, false, false, Backoff::default());
+        Conductor { registry, feed, name, epoch, state, own, lane, member, owed_rows, rows_next, backoff }
     }
 
     /// Until the client or the stream is gone. `_done` is dropped when everything is cleared away.
@@ -190,7 +198,8 @@ impl Conductor {
     }
 
     async fn catch_up(&mut self, main: &Arc<Main>) -> Result<(), Ended> {
-        if let Some(position) = self.position()? {
+        self.ask_for_owed();
+        if let Some(position) = self.position()?.filter(|_| !self.owed_rows) {
             let queue = queue(&self.registry, main, &self.feed);
             if let Some(id) = main.fanout.join_at(self.durable(), &queue, &position) {
                 self.member = Some(Membership { main: main.clone(), id, queue: queue.clone() });
@@ -207,12 +216,30 @@ impl Conductor {
         if !*self.feed.reading.borrow() {
             return Ok(());
         }
-        // It may be at the edge by now.
+        // It may be at the edge by now, and owed more: by whoever adds tables, before the generation is another one.
+        let generation = self.registry.sources.added().generation();
+        self.ask_for_owed();
         let position = self.position()?;
         let store = self.lane_store(main, position.as_ref()).map_err(Ended::Failed)?;
-        let lane = Lane::start(&self.registry, &self.name, store, position, &self.feed, turn).map_err(Ended::Failed)?;
-        self.lane = Some(lane);
+        let takes_rows = std::mem::take(&mut self.rows_next);
+        let errand = Errand { from: position, takes_rows, generation };
+        let lane = Lane::start(&self.registry, &self.name, store, errand, &self.feed, turn);
+        self.lane = Some(lane.map_err(Ended::Failed)?);
         self.lane().await
+    }
+
+    /// Finds out whether rows of added tables are to come before it is live, and whether the next lane is to bring them.
+    fn ask_for_owed(&mut self) {
+        match self.durable() {
+            Some(name) => {
+                let state = self.registry.store().and_then(|store| store.read(|store| store.consumer(name)));
+                let state = state.map(|namespace| namespace.state).unwrap_or_default();
+                self.owed_rows = !owed::owed(&state).is_empty();
+                self.rows_next |= owed::is_begun(&state);
+            }
+            None => self.owed_rows = !self.feed.owed().is_empty(),
+        }
+        self.rows_next &= self.owed_rows;
     }
 
     /// What the lane's pipeline resumes from.
@@ -227,7 +254,12 @@ impl Conductor {
             // Its snapshot goes on in a store of its own, as long as the client is there.
             return Ok(self.own.get_or_insert_with(|| Store::new(Box::new(MemoryStore::default()))).clone());
         };
-        let Checkpoint { base, state, .. } = store.read(|store| store.load())?;
+        let Checkpoint { base, mut state, .. } = store.read(|store| store.load())?;
+        state.retain(|key, _| !owed::is_readers_own(key));
+        for table in self.feed.owed() {
+            let entries = owed::owe(&state, &table);
+            state.extend(entries.into_iter().filter_map(|entry| Some((entry.key, entry.value?))));
+        }
         let base = base.map_or(position.clone(), |base| base.earlier(position.clone()));
         let offset = SinkOffset { position: Some(position.clone()), token: None };
         let store = MemoryStore::holding(Checkpoint {
@@ -264,7 +296,7 @@ impl Conductor {
             if self.registry.is_over() {
                 return Err(Ended::Stopping);
             }
-            if lane.generation != self.registry.sources.added().generation() {
+            if lane.errand.generation != self.registry.sources.added().generation() {
                 // Tables were added: of another lane.
                 self.leave().await;
                 self.feed.rewind(self.position()?);
@@ -273,6 +305,15 @@ impl Conductor {
             let Some(main) = self.registry.main_now() else { continue };
             let near = lane.delivered().zip(self.registry.edge_before(BEHIND));
             let near = near.is_some_and(|(lane, edge)| lane == edge || lane.covers(&edge));
+            if lane.errand.takes_rows && lane.has_rows() {
+                self.feed.has_rows();
+            }
+            if near && self.owed_rows && !lane.errand.takes_rows {
+                self.rows_next = true;
+                self.leave().await;
+                return Ok(());
+            }
+            let near = near && lane.has_rows();
             if near && Instant::now() >= handover_after {
                 match self.hand_over(&main).await? {
                     Handover::Live(queue) => return self.live(&main, &queue).await,

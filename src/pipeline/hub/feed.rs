@@ -7,7 +7,7 @@
 //!   snapshot have none, and come again.)
 //! - After the end, nothing is delivered and no acknowledgement counts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tokio::sync::{Notify, watch};
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::flow::{Member, Progress};
 use crate::pipeline::acks::MemberId;
 use crate::pipeline::fanout::Fanout;
+use crate::record::owed::TableName;
 use crate::record::{Batch, Commits, Origin, Position, Seq};
 use crate::sink::Delivery;
 
@@ -80,6 +81,8 @@ struct Inner {
     from: Option<Position>,
     /// Behind the last whole transaction delivered.
     position: Option<Position>,
+    /// Added tables whose rows an ephemeral one is to be given.
+    owed: BTreeSet<TableName>,
 }
 
 struct Unacked {
@@ -102,6 +105,7 @@ impl Feed {
                 delivered: None,
                 from: None,
                 position: None,
+                owed: BTreeSet::new(),
             }),
             news: Arc::default(),
             reading: watch::channel(true).0,
@@ -119,6 +123,24 @@ impl Feed {
     /// The client holds everything before it.
     pub fn begins_at(&self, position: Option<Position>) {
         self.inner().position = position;
+    }
+
+    /// The rows of a table that was added are to come, to an ephemeral one that has a position.
+    pub fn owe(&self, table: &TableName) {
+        let mut inner = self.inner();
+        if !self.durable && inner.position.is_some() {
+            inner.owed.insert(table.clone());
+        }
+    }
+
+    /// What [`Self::owe`] has said.
+    pub fn owed(&self) -> BTreeSet<TableName> {
+        self.inner().owed.clone()
+    }
+
+    /// It has been given them.
+    pub fn has_rows(&self) {
+        self.inner().owed.clear();
     }
 
     /// What the client acknowledges is told there.

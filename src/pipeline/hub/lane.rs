@@ -26,6 +26,8 @@ pub struct Remote {
     pub queue: Arc<Queue>,
     pub appetite: Arc<Appetite>,
     pub fanout: Arc<OnceLock<Arc<Fanout>>>,
+    /// Whether the rows of added tables come first, where they are owed.
+    pub takes_rows: bool,
 }
 
 /// Why a lane ended well.
@@ -43,10 +45,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A client acknowledges in its own time; a lane that waits for it ends with the client.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// What a lane is for.
+pub struct Errand {
+    /// What the client holds.
+    pub from: Option<Position>,
+    /// Whether the rows of added tables come first, where they are owed.
+    pub takes_rows: bool,
+    /// Of the list of added tables: before it was asked what is owed.
+    pub generation: u64,
+}
+
 pub struct Lane {
     pub queue: Arc<Queue>,
-    /// Of its source.
-    pub generation: u64,
+    pub errand: Errand,
     fanout: Arc<OnceLock<Arc<Fanout>>>,
     progress: Arc<Progress>,
     stop: watch::Sender<bool>,
@@ -55,23 +66,28 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Starts one and gives it to the feed to read. `from`: what the client holds.
+    /// Starts one and gives it to the feed to read.
     pub fn start(
         registry: &Registry,
         name: &str,
         store: Store,
-        from: Option<Position>,
+        errand: Errand,
         feed: &Feed,
         turn: OwnedSemaphorePermit,
     ) -> Result<Lane> {
-        let added = registry.sources.added();
-        let generation = added.generation();
+        let Errand { from, takes_rows, .. } = &errand;
         let source = registry.sources.open(from.is_none())?;
         let appetite = Arc::new(Appetite::default());
         // Its budget limits it.
         let queue = Queue::new(usize::MAX, feed.news.clone(), appetite.clone());
         let (fanout, progress) = (Arc::<OnceLock<Arc<Fanout>>>::default(), Arc::<Progress>::default());
-        let remote = Remote { name: name.to_owned(), queue: queue.clone(), appetite, fanout: fanout.clone() };
+        let remote = Remote {
+            name: name.to_owned(),
+            queue: queue.clone(),
+            appetite,
+            fanout: fanout.clone(),
+            takes_rows: *takes_rows,
+        };
         let options = Options {
             snapshot: SnapshotMode::Initial,
             on_lost_position: LostPolicy::Fail,
@@ -84,14 +100,19 @@ impl Lane {
         };
         let (stop, stopped) = watch::channel(false);
         let pipeline = Pipeline::lane(source, store, remote, options, progress.clone(), stopped);
-        let pipeline = pipeline.obeying(Control::new([], added));
-        feed.push(Stage { queue: queue.clone(), target: Target::Lane(fanout.clone()), from });
-        Ok(Lane { queue, generation, fanout, progress, stop, task: tokio::spawn(pipeline.run_lane()), _turn: turn })
+        let pipeline = pipeline.obeying(Control::new([], registry.sources.added()));
+        feed.push(Stage { queue: queue.clone(), target: Target::Lane(fanout.clone()), from: from.clone() });
+        Ok(Lane { queue, errand, fanout, progress, stop, task: tokio::spawn(pipeline.run_lane()), _turn: turn })
     }
 
     /// Where its stream stands; none before it has delivered a whole transaction.
     pub fn delivered(&self) -> Option<Position> {
         self.fanout.get().and_then(|fanout| fanout.edge())
+    }
+
+    /// Whether all rows have been delivered that come first.
+    pub fn has_rows(&self) -> bool {
+        self.progress.phase() == Phase::Stream
     }
 
     pub fn in_snapshot(&self) -> bool {

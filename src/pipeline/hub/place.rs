@@ -14,6 +14,7 @@ use super::registry::{Main, Registry, Seat, Up, not_up};
 use crate::error::{Error, Result};
 use crate::offset::{Consumer, ConsumerChange, NewPlace, Standing, Store, check_name};
 use crate::record::Position;
+use crate::record::owed::TableName;
 use crate::source::{Gap, Lanes, Source, Verdict};
 
 /// The longest a client waits to be let in for the stream to be up.
@@ -282,6 +283,11 @@ impl Hub {
     /// Of the main pipeline: its store, and at most one synced write in what time.
     pub(in crate::pipeline) fn serve(&self, store: Store, commit_interval: Duration) {
         self.registry.serve(store, commit_interval);
+    }
+
+    /// Owes the rows of a table that was added to the ephemeral consumers that are there. The main stream is down.
+    pub(in crate::pipeline) fn owe(&self, table: &TableName) {
+        self.registry.feeds().iter().for_each(|feed| feed.owe(table));
     }
 
     /// An attempt of the main stream begins; it lasts as long as what is returned.

@@ -215,6 +215,11 @@ impl Registry {
         locked(&self.seats).insert(name.to_owned(), seat);
     }
 
+    /// Of all clients that are there.
+    pub fn feeds(&self) -> Vec<Arc<Feed>> {
+        locked(&self.seats).values().map(|seat| seat.feed.clone()).collect()
+    }
+
     /// The epoch of the client that has the consumer.
     pub fn seated(&self, name: &str) -> Option<u64> {
         locked(&self.seats).get(name).map(|seat| seat.epoch)

@@ -12,7 +12,7 @@ use crate::pipeline::control::{NewTable, Order, What};
 use crate::pipeline::fanout::Fanout;
 use crate::pipeline::warm_start::{Begin, SnapshotMode};
 use crate::record::{Lineage, Position};
-use crate::source::StreamEnd;
+use crate::source::{Rows, StreamEnd};
 
 impl Pipeline {
     /// Snapshot where one is due, then the stream; until it ends, fails for good, or is asked to stop.
@@ -21,8 +21,26 @@ impl Pipeline {
         let offsets = start.offsets.iter().filter_map(|offset| offset.position.clone());
         let mut from = offsets.chain(start.base.clone()).reduce(Position::earlier);
         if start.plan.begin.iter().any(|begin| matches!(begin, Begin::Snapshot(_))) {
-            let Some(point) = self.snapshot(start, fanout, outlet).await? else { return Ok(Outcome::Stopped) };
+            let Some(point) = self.snapshot(Rows::All, start, None, fanout, outlet).await? else {
+                return Ok(Outcome::Stopped);
+            };
             from = Some(from.map_or(point.clone(), |from| from.earlier(point)));
+            if start.owes {
+                self.anew = Some("the rows of added tables come next");
+                return Ok(Outcome::Stopped);
+            }
+        } else if start.owes {
+            fanout.rows_for_all_sinks();
+            let Some(point) = self.snapshot(Rows::Owed, start, from, fanout, outlet).await? else {
+                return Ok(Outcome::Stopped);
+            };
+            // One sink may hold the end that others do not: none goes on before it is stored that all do.
+            while self.remote.is_none() && !fanout.is_drained() {
+                if stopped_within(&self.stop, BARRIER_POLL).await {
+                    return Ok(Outcome::Stopped);
+                }
+            }
+            from = Some(point);
         }
         if self.options.snapshot == SnapshotMode::Only {
             return Ok(Outcome::Reached);
@@ -45,9 +63,13 @@ impl Pipeline {
             let delivered = fanout.delivered().filter(|delivered| delivered.covers(&from));
             if let Some(order) = order {
                 match &order.what {
-                    What::Add(table) => {
+                    What::Add(table) if !table.takes_rows => {
                         let added = self.add(table).await;
                         order.tell(added);
+                    }
+                    What::Remove(table) => {
+                        let removed = self.control.take_back(&self.store, table);
+                        order.tell(removed.map(|()| None));
                     }
                     // A stream that failed in this moment begins anew too.
                     What::Place(_) if ended.is_ok() || ended.as_ref().is_err_and(Error::is_transient) => {
@@ -55,7 +77,18 @@ impl Pipeline {
                         self.ordered = Some(order);
                         return Ok(Outcome::Stopped);
                     }
-                    What::Place(_) => {}
+                    What::Add(table) if ended.is_ok() || ended.as_ref().is_err_and(Error::is_transient) => {
+                        match self.source.tip().await {
+                            Ok(tip) => {
+                                let table = NewTable { from: later(table.from.clone(), tip), ..table.clone() };
+                                self.anew = Some("a table is added whose rows come first");
+                                self.ordered = Some(order.to_do(What::Add(table)));
+                                return Ok(Outcome::Stopped);
+                            }
+                            Err(error) => order.tell(Err(error)),
+                        }
+                    }
+                    What::Place(_) | What::Add(_) => {}
                 }
             }
             let error = match ended {
@@ -100,16 +133,27 @@ impl Pipeline {
         Ok(Some(from))
     }
 
-    /// The point the stream goes on from; none when asked to stop.
-    async fn snapshot(&mut self, start: &Start, fanout: &Fanout, outlet: &Outlet) -> Result<Option<Position>> {
+    /// The point the stream goes on from; none when asked to stop. `from`: what the state is of, where rows are owed.
+    async fn snapshot(
+        &mut self,
+        rows: Rows,
+        start: &Start,
+        from: Option<Position>,
+        fanout: &Fanout,
+        outlet: &Outlet,
+    ) -> Result<Option<Position>> {
         self.progress.enter(Phase::Snapshot);
         let mut backoff = Backoff::default();
-        let mut resume = start.plan.resume_snapshot.clone();
+        let stored = self.store.read(|store| store.load())?.state;
+        let mut resume = match rows {
+            Rows::All => start.plan.resume_snapshot.clone(),
+            Rows::Owed => self.source.interrupted(rows, &stored)?.or_else(|| from.clone()),
+        };
         loop {
             let before = self.store.read(|store| store.load())?.state;
             let mut stop = self.stop.clone();
             let error = tokio::select! {
-                result = self.source.snapshot(resume, &before, outlet) => match result {
+                result = self.source.snapshot(rows, resume, &before, outlet) => match result {
                     Ok(point) => return Ok(Some(point)),
                     Err(error) if error.is_transient() => error,
                     Err(error) => return Err(error),
@@ -123,7 +167,7 @@ impl Pipeline {
                 }
             }
             let checkpoint = self.store.read(|store| store.load())?;
-            resume = self.source.interrupted(&checkpoint.state)?;
+            resume = self.source.interrupted(rows, &checkpoint.state)?.or_else(|| from.clone());
             if checkpoint.state != before {
                 backoff.reset();
             }

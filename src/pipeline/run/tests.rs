@@ -11,7 +11,7 @@ use crate::flow::BatchWriter;
 use crate::offset::{Consumer, ConsumerChange, Continuity, MemoryStore, OffsetStore, Orders};
 use crate::record::{Lsn, Origin, Txn};
 use crate::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee};
-use crate::source::{Gap, Ready, State, Stored, StreamEnd};
+use crate::source::{Gap, Ready, Rows, State, Stored, StreamEnd};
 
 fn at(lsn: u64) -> Position {
     Position::Postgres(Lsn(lsn))
@@ -49,10 +49,10 @@ impl Source for FailsOver {
     async fn prepare(&mut self, _: &State) -> Result<Ready> {
         Ok(Ready { position: at(10), state: Vec::new() })
     }
-    async fn snapshot(&mut self, _: Option<Position>, _: &State, _: &Outlet) -> Result<Position> {
+    async fn snapshot(&mut self, _: Rows, _: Option<Position>, _: &State, _: &Outlet) -> Result<Position> {
         Err(Error::bug("no snapshot was asked for"))
     }
-    fn interrupted(&self, _: &State) -> Result<Option<Position>> {
+    fn interrupted(&self, _: Rows, _: &State) -> Result<Option<Position>> {
         Ok(None)
     }
     async fn tip(&mut self) -> Result<Position> {

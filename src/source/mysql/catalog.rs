@@ -16,6 +16,7 @@ use super::quote::{literal, qualified};
 use super::schema::{CatalogColumn, ColumnDef, ColumnType, Generated, PlainIndex, TableDef, UniqueIndex};
 use super::server::{Flavor, Server};
 use crate::error::{Error, Result};
+use crate::record::owed::TableName;
 use crate::source::tables::{Selection, settle};
 
 /// The server's own databases.
@@ -150,6 +151,16 @@ fn name(row: &TextRow) -> Name {
 }
 
 impl Catalog {
+    /// Whether a table is one of these; none: of any.
+    pub fn is_among(&self, table: &Table, names: Option<&BTreeSet<TableName>>) -> bool {
+        let same = |a: &str, b: &str| match self.ignores_table_case {
+            true => a.to_lowercase() == b.to_lowercase(),
+            false => a == b,
+        };
+        let is_it = |(database, name): &TableName| same(database, &table.def.database) && same(name, &table.def.name);
+        names.is_none_or(|names| names.iter().any(is_it))
+    }
+
     /// Adds the tables and all of their definitions to a hash.
     pub fn hash_tables(&self, hasher: &mut impl Hasher) {
         self.tables.iter().for_each(|table| table.def.hash(hasher));

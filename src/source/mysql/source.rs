@@ -39,9 +39,10 @@ use super::{Settings, check, discover, prepared, refusal, status, stopped, types
 use crate::error::{Context, Error, Finding, Result};
 use crate::fault;
 use crate::flow::Outlet;
+use crate::record::owed::{self, TableName};
 use crate::record::{BinlogPosition, Lineage, Origin, Position};
 use crate::source::tables::Selection;
-use crate::source::{Admission, Observer, Ready, Source, State, Stored, StreamEnd, Streamed, Verdict};
+use crate::source::{Admission, Observer, Ready, Rows, Source, State, Stored, StreamEnd, Streamed, Verdict};
 use crate::wire::mysql::event::{Body, Flavor, Format};
 
 /// How often the catalog is read until two readings agree: only DDL of the wanted tables in between makes them differ.
@@ -217,8 +218,8 @@ impl MySqlSource {
         Err(Error::transient(ALTERED))
     }
 
-    /// Views of the wanted tables at one point of the log, and the tables as they are defined there.
-    async fn views(&mut self) -> Result<(Everything, Views)> {
+    /// Views of the wanted tables, or of some of them, at one point of the log, and all tables as they are defined there.
+    async fn views(&mut self, only: Option<&BTreeSet<TableName>>) -> Result<(Everything, Views)> {
         let selection = self.settings.selection.clone();
         let workers = self.settings.snapshot.workers;
         let Sql { connection, server } = self.sql().await?;
@@ -226,9 +227,8 @@ impl MySqlSource {
         for _ in 0..CATALOG_TRIES {
             let everything = Everything::load(connection, server, &selection).await?;
             let before = everything.fingerprint();
-            let names =
-                everything.wanted.tables.iter().map(|table| (table.def.database.clone(), table.def.name.clone()));
-            let names: Vec<_> = names.collect();
+            let tables = everything.wanted.tables.iter().filter(|table| everything.wanted.is_among(table, only));
+            let names: Vec<_> = tables.map(|table| (table.def.database.clone(), table.def.name.clone())).collect();
             drop(everything);
             let views = Views::open(&info, server, workers, &names).await?;
             let after = Everything::load(connection, server, &selection).await?;
@@ -333,16 +333,24 @@ impl Source for MySqlSource {
         Ok(Ready { position: Position::MySql(tip), state: entries })
     }
 
-    fn interrupted(&self, state: &State) -> Result<Option<Position>> {
-        Ok(Progress::from_state(state)?.map(|progress| progress.point))
+    fn interrupted(&self, rows: Rows, state: &State) -> Result<Option<Position>> {
+        Ok(Progress::from_state(rows, state)?.map(|progress| progress.point))
     }
 
-    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
-        let (Everything { wanted, all, databases }, views) = self.views().await?;
+    async fn snapshot(
+        &mut self,
+        rows: Rows,
+        from: Option<Position>,
+        state: &State,
+        outlet: &Outlet,
+    ) -> Result<Position> {
+        let owed = (rows == Rows::Owed).then(|| owed::owed(state));
+        let (Everything { wanted, all, databases }, views) = self.views(owed.as_ref()).await?;
         outlet.progress.connected();
         let Prepared { selection, host, .. } = self.prepared()?;
         let (selection, host) = (selection.clone(), host.clone());
         let mut snapshot = Snapshot {
+            rows,
             settings: &self.settings.snapshot.clone(),
             tables: Vec::new(),
             outlet,
@@ -357,12 +365,13 @@ impl Source for MySqlSource {
         let others_resume = from.is_none() && Relations::is_in(state);
         let mut relations = match &from {
             Some(from) => {
-                snapshot.progress = Progress::from_state(state)?;
+                snapshot.progress = Progress::from_state(rows, state)?;
+                self.prepared()?.state.clone_from(state);
                 let from = from.binlog()?;
                 let relations = self.restored(from).await?;
                 self.prepared()?.known = Some((relations, xa));
                 let point = views.point.position.binlog()?.clone();
-                tracing::info!(%from, %point, "an interrupted snapshot goes on: first the changes since it stopped");
+                tracing::info!(%from, %point, ?rows, "a snapshot goes on: first the changes since then");
                 let mut decoder = self.catch_up(from, point, outlet).await?;
                 fault::point("after_catch_up");
                 snapshot.staged = decoder.writer.take_staged();
@@ -381,7 +390,7 @@ impl Source for MySqlSource {
         // Who selects a table later selects what it is now.
         relations.define(wanted.tables.iter().map(|table| &*table.def), &point);
         snapshot.staged.extend(relations.baseline());
-        for table in &wanted.tables {
+        for table in wanted.tables.iter().filter(|table| wanted.is_among(table, owed.as_ref())) {
             if let Some(schema) = relations.snapshot_schema(&table.def)? {
                 snapshot.tables.push(Wanted { def: table.def.clone(), schema: Arc::new(schema) });
             }

@@ -6,7 +6,7 @@
 //! - The position of the slot is checked after START_REPLICATION too: the server silently skips ahead of a request below
 //!   its confirmed position.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Table};
 use super::check::{self, Wanted};
 use super::connection::{CancelToken, Connection, Role};
 use super::conninfo::ConnInfo;
@@ -34,10 +34,10 @@ use super::types::TypeCache;
 use crate::error::{Error, Finding, Result};
 use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
-use crate::record::{Lineage, Lsn, Origin, Position};
+use crate::record::{Lineage, Lsn, Origin, Position, owed};
 use crate::source::tables::Selection;
 use crate::source::{
-    Admission, Observer, Ready, SnapshotSettings, Source, State, Stored, StreamEnd, Streamed, Verdict,
+    Admission, Observer, Ready, Rows, SnapshotSettings, Source, State, Stored, StreamEnd, Streamed, Verdict,
 };
 
 /// `messages` is an option of pgoutput since 14.
@@ -323,7 +323,7 @@ impl Source for PostgresSource {
 
     async fn prepare(&mut self, state: &State) -> Result<Ready> {
         // A fresh snapshot needs a slot whose making exports one; everything else begins where the main slot stands.
-        let fresh = self.settings.takes_snapshot && Progress::from_state(state)?.is_none();
+        let fresh = self.settings.takes_snapshot && Progress::from_state(Rows::All, state)?.is_none();
         if let (SlotKind::CopyOf(of), false) = (self.settings.slot.clone(), fresh) {
             self.replication = Some(self.copy_slot(&of).await?);
         }
@@ -396,11 +396,17 @@ impl Source for PostgresSource {
         Ok(Ready { position: Position::Postgres(position), state: Vec::new() })
     }
 
-    fn interrupted(&self, state: &State) -> Result<Option<Position>> {
-        Ok(Progress::from_state(state)?.map(|progress| Position::Postgres(progress.point)))
+    fn interrupted(&self, rows: Rows, state: &State) -> Result<Option<Position>> {
+        Ok(Progress::from_state(rows, state)?.map(|progress| Position::Postgres(progress.point)))
     }
 
-    async fn snapshot(&mut self, from: Option<Position>, state: &State, outlet: &Outlet) -> Result<Position> {
+    async fn snapshot(
+        &mut self,
+        rows: Rows,
+        from: Option<Position>,
+        state: &State,
+        outlet: &Outlet,
+    ) -> Result<Position> {
         self.prepared()?.relations.roll_back();
         let exported = self.prepared()?.exported.take().filter(|_| from.is_none());
         let mut holder = None;
@@ -424,8 +430,8 @@ impl Source for PostgresSource {
         let mut progress = Progress::default();
         let (mut staged, mut rereads) = (Vec::new(), HashMap::new());
         if let Some(Position::Postgres(from)) = from {
-            progress = Progress::from_state(state)?.unwrap_or_default();
-            tracing::info!(%from, point = %lsn, "an interrupted snapshot goes on: first the changes since it stopped");
+            progress = Progress::from_state(rows, state)?.unwrap_or_default();
+            tracing::info!(%from, point = %lsn, ?rows, "a snapshot goes on: first the changes since then");
             let mut decoder = self.catch_up(from, lsn, &progress, outlet).await?;
             fault::point("after_catch_up");
             staged = decoder.writer.take_staged();
@@ -433,16 +439,21 @@ impl Source for PostgresSource {
         }
         let settings = &self.settings.snapshot;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
+        let owed = if rows == Rows::Owed { owed::owed(state) } else { BTreeSet::new() };
+        let is_read = |table: &&Table| rows == Rows::All || owed.contains(&(table.schema.clone(), table.name.clone()));
         let run = Snapshot {
+            rows,
             info: &info,
             settings,
-            catalog: &prepared.catalog,
+            tables: prepared.catalog.tables.iter().filter(is_read).collect(),
+            block_size: prepared.catalog.block_size,
             published: &prepared.published,
             relations: &mut prepared.relations,
             outlet,
             point,
             progress,
             state,
+            owed,
             staged,
             rereads,
             stored: snapshot::Stored::default(),

@@ -15,7 +15,7 @@ use walbrook::record::{
     TableSchema, Txn, Value,
 };
 use walbrook::sink::{Accepted, Batching, Capabilities, Delivery, Durable, Guarantee, Sink};
-use walbrook::source::{Gap, Lanes, Ready, Source, State, Stored, StreamEnd, Verdict};
+use walbrook::source::{Gap, Lanes, Ready, Rows, Source, State, Stored, StreamEnd, Verdict};
 
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -312,7 +312,7 @@ impl Source for ScriptedSource {
         Ok(Ready { position: at(1), state: Vec::new() })
     }
 
-    async fn snapshot(&mut self, _: Option<Position>, _: &State, outlet: &Outlet) -> Result<Position> {
+    async fn snapshot(&mut self, _: Rows, _: Option<Position>, _: &State, outlet: &Outlet) -> Result<Position> {
         self.log.0.snapshots.fetch_add(1, Ordering::SeqCst);
         let point = at(self.log.end());
         let mut writer = BatchWriter::new(outlet.clone(), Origin::Snapshot);
@@ -335,7 +335,7 @@ impl Source for ScriptedSource {
         Ok(point)
     }
 
-    fn interrupted(&self, _: &State) -> Result<Option<Position>> {
+    fn interrupted(&self, _: Rows, _: &State) -> Result<Option<Position>> {
         Ok(None)
     }
 

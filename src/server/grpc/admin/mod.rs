@@ -210,13 +210,18 @@ impl admin_server::Admin for Admin {
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
         let lineage = self.served.progress.lineage();
         let of = lineage.as_ref().map_or(0, owner);
+        // Before the pipeline is up nobody knows.
+        let added = self.served.control.added().unwrap_or_default();
         let sinks = self.served.sinks.iter().map(|name| {
             let member = self.served.progress.member(Role::Sink, name);
             show::sink(&member, &self.served.progress, of)
         });
         Ok(Response::new(v1::GetStatusResponse {
             server: lineage.as_ref().map(identity),
-            source: Some(show::source(&self.served.progress, of)),
+            source: Some(v1::SourceStatus {
+                added_tables: added.iter().map(|table| show::added(table, of)).collect(),
+                ..show::source(&self.served.progress, of)
+            }),
             sinks: sinks.collect(),
             consumers: self
                 .served
@@ -311,12 +316,6 @@ impl admin_server::Admin for Admin {
         if namespace.is_empty() || name.is_empty() {
             return Err(Status::invalid_argument("the request has no `namespace`, or no `name`"));
         }
-        if snapshot {
-            return Err(Status::unimplemented(
-                "a table's present rows cannot be read into a stream that runs; add it without `snapshot`, and read them by a \
-                 consumer of its own that begins with a snapshot and filters this table",
-            ));
-        }
         let lineage = self.lineage()?;
         let (of, called) = (namespace.clone(), name.clone());
         let admitted = self.ask(|mut source| async move {
@@ -334,11 +333,17 @@ impl admin_server::Admin for Admin {
                 return Err(Status::failed_precondition(format!("{namespace}.{name} is streamed already")));
             }
         };
-        let table = NewTable { namespace: namespace.clone(), name: name.clone(), from };
+        let table = NewTable { called: (namespace.clone(), name.clone()), from, takes_rows: snapshot };
         let from = self.ordered(self.served.control.add(table)).await?;
         let is_it = |table: &&Streamed| *table.schema.namespace == *namespace && *table.schema.name == *name;
         let schema = self.tables().await?.iter().find(is_it).map(show::shape);
         Ok(Response::new(v1::AddTableResponse { schema, from: Some(position(&from, owner(&lineage))) }))
+    }
+
+    async fn remove_table(&self, request: Request<v1::RemoveTableRequest>) -> Answer<v1::RemoveTableResponse> {
+        let v1::RemoveTableRequest { namespace, name } = request.into_inner();
+        self.ordered(self.served.control.remove((namespace, name))).await?;
+        Ok(Response::new(v1::RemoveTableResponse {}))
     }
 
     async fn shutdown(&self, request: Request<v1::ShutdownRequest>) -> Answer<v1::ShutdownResponse> {

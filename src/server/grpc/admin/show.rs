@@ -1,8 +1,8 @@
 //! What is known of the pipeline, as messages.
 
 use crate::encode::proto::{position, schema_message};
-use crate::flow::{Member, Phase, Progress, Totals};
-use crate::pipeline::{ConsumerStatus, State};
+use crate::flow::{Member, Phase, Progress, Role, Totals};
+use crate::pipeline::{AddedTable, ConsumerStatus, State};
 use crate::proto::v1;
 use crate::server::grpc::subscribe::Peers;
 use crate::source::Streamed;
@@ -35,7 +35,20 @@ pub fn source(progress: &Progress, owner: u64) -> v1::SourceStatus {
         reconnects: progress.source.total(),
         last_error: trouble.unwrap_or_default(),
         snapshot,
+        added_tables: Vec::new(),
     }
+}
+
+pub fn added(table: &AddedTable, owner: u64) -> v1::AddedTable {
+    let (namespace, name) = table.called.clone();
+    let owed_to = table.owed_to.iter().map(|(role, name)| v1::Member {
+        member: Some(match role {
+            Role::Sink => v1::member::Member::Sink(name.clone()),
+            Role::Consumer => v1::member::Member::Consumer(name.clone()),
+        }),
+    });
+    let from = table.from.as_ref().map(|from| position(from, owner));
+    v1::AddedTable { namespace, name, from, owed_to: owed_to.collect() }
 }
 
 pub fn sink(member: &Member, progress: &Progress, owner: u64) -> v1::SinkStatus {

@@ -39,8 +39,8 @@ use super::xa::XidKey;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::flow::Outlet;
-use crate::record::{Position, StateEntry};
-use crate::source::{SnapshotSettings, State};
+use crate::record::{Position, StateEntry, owed};
+use crate::source::{Rows, SnapshotSettings, State};
 
 pub use progress::{Progress, TableName};
 pub use reader::Point;
@@ -115,6 +115,7 @@ async fn connect(info: &ConnInfo, server: &Server) -> Result<Connection> {
 
 /// What a snapshot is made of.
 pub struct Snapshot<'a> {
+    pub rows: Rows,
     pub settings: &'a SnapshotSettings,
     /// As they stand at the point.
     pub tables: Vec<Wanted>,
@@ -133,6 +134,7 @@ pub struct Snapshot<'a> {
 
 /// What all workers share.
 struct Shared {
+    rows: Rows,
     pool: Pool<Wanted, Piece>,
     progress: Option<Progress>,
     outlet: Outlet,
@@ -165,7 +167,7 @@ impl Snapshot<'_> {
         if let Some(progress) = &mut self.progress {
             entries.extend(std::mem::take(&mut self.anew).iter().flat_map(|table| progress.forget(table)));
         }
-        entries.push(progress::point(&point.position));
+        entries.push(progress::point(self.rows, &point.position));
         let stored = first.finish(entries).await;
         // A row that is delivered before its point is stored would stand there for ever, when a crash follows, the row is
         // deleted, and the snapshot starts over behind that.
@@ -173,8 +175,10 @@ impl Snapshot<'_> {
         fault::point("after_snapshot_point");
         let outlet = self.outlet;
         outlet.progress.snapshot_tables.set(self.tables.len() as u64);
+        outlet.progress.snapshot_tables_done.set(0);
         outlet.progress.snapshot_rows_estimate.set(0);
         let shared = Arc::new(Shared {
+            rows: self.rows,
             pool: Pool::new(self.tables),
             progress: self.progress,
             outlet: outlet.clone(),
@@ -202,8 +206,12 @@ impl Snapshot<'_> {
     /// The end: the stream goes on from the point, and nothing is left of the snapshot's own state.
     async fn seam(state: &State, mut reader: Reader, point: &Point, shared: &Shared) -> Result<Position> {
         let own = std::mem::take(&mut *shared.stored.lock().unwrap_or_else(PoisonError::into_inner));
-        let keys: BTreeSet<Vec<u8>> =
-            Progress::keys(state).chain(own).chain([progress::point(&point.position).key]).collect();
+        let keys: BTreeSet<Vec<u8>> = Progress::keys(shared.rows, state)
+            .chain(own)
+            .chain([progress::point(shared.rows, &point.position).key])
+            .collect();
+        let owed = if shared.rows == Rows::Owed { owed::owed(state) } else { BTreeSet::new() };
+        owed.iter().for_each(|table| reader.writer.stage(owed::settle(table)));
         for key in keys {
             reader.writer.stage(progress::remove(key));
         }

@@ -1,6 +1,6 @@
 //! What is stored of a snapshot under way, and which ranges are left. Pure.
 //!
-//! State keys, values in brackets; `DB` and `TABLE` are percent-encoded:
+//! State keys, values in brackets; of the rows of added tables they begin with `added/` in place of `snapshot/`; `DB` and `TABLE` are percent-encoded:
 //! - `snapshot/point` [position]: where the finished ranges stand, as `Position::to_bytes` writes it.
 //! - `snapshot/table/DB/TABLE` [[`Begun`] as JSON]: its rows are being read, or all are finished.
 //! - `snapshot/rest/DB/TABLE/N` [[`Range`] as JSON]: rows still to be read. What is in no such range is finished.
@@ -19,9 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::key::Range;
 use crate::error::{Error, Result};
 use crate::record::{Position, StateEntry};
-use crate::source::State;
-
-const PREFIX: &str = "snapshot/";
+use crate::source::{Rows, State};
 
 /// Database and name.
 pub type TableName = (Box<str>, Box<str>);
@@ -44,6 +42,7 @@ impl Begun {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
+    rows: Rows,
     pub point: Position,
     tables: BTreeMap<TableName, (Begun, BTreeMap<u64, Range>)>,
 }
@@ -60,11 +59,11 @@ pub enum Left {
 
 impl Progress {
     /// None where no snapshot is under way. Errors: `Data`, for entries that are not ours.
-    pub fn from_state(state: &State) -> Result<Option<Progress>> {
+    pub fn from_state(rows: Rows, state: &State) -> Result<Option<Progress>> {
         let (mut point, mut tables) = (None, BTreeMap::<TableName, (Begun, BTreeMap<u64, Range>)>::new());
         // `snapshot/rest/…` comes before `snapshot/table/…`, and needs the length of the key.
         let mut rest = Vec::new();
-        for (key, value) in state.iter().filter(|(key, _)| key.starts_with(PREFIX.as_bytes())) {
+        for (key, value) in state.iter().filter(|(key, _)| key.starts_with(rows.prefix().as_bytes())) {
             let parsed = (|| {
                 match parts(key)?[..] {
                     ["point"] => point = Some(Position::from_bytes(value)?),
@@ -89,12 +88,12 @@ impl Progress {
             });
             found.ok_or_else(|| foreign(key))?;
         }
-        Ok(point.map(|point| Progress { point, tables }))
+        Ok(point.map(|point| Progress { rows, point, tables }))
     }
 
     /// Every key of a snapshot, finished or not: what its end removes.
-    pub fn keys(state: &State) -> impl Iterator<Item = Vec<u8>> {
-        state.keys().filter(|key| key.starts_with(PREFIX.as_bytes())).cloned()
+    pub fn keys(rows: Rows, state: &State) -> impl Iterator<Item = Vec<u8>> {
+        state.keys().filter(move |key| key.starts_with(rows.prefix().as_bytes())).cloned()
     }
 
     /// The tables of which some rows are finished and others not.
@@ -120,7 +119,11 @@ impl Progress {
     /// Forgets a table that has to be read from its beginning. Returns the removal of its entries.
     pub fn forget(&mut self, table: &TableName) -> Vec<StateEntry> {
         let Some((_, ranges)) = self.tables.remove(table) else { return Vec::new() };
-        ranges.keys().map(|number| rest(table, *number, None)).chain([remove(table_key(table))]).collect()
+        ranges
+            .keys()
+            .map(|number| rest(self.rows, table, *number, None))
+            .chain([remove(table_key(self.rows, table))])
+            .collect()
     }
 }
 
@@ -153,26 +156,26 @@ fn decode(part: &str) -> Option<Box<str>> {
     Some(name.into())
 }
 
-fn table_key((database, name): &TableName) -> Vec<u8> {
-    format!("{PREFIX}table/{}/{}", encode(database), encode(name)).into_bytes()
+fn table_key(rows: Rows, (database, name): &TableName) -> Vec<u8> {
+    format!("{}table/{}/{}", rows.prefix(), encode(database), encode(name)).into_bytes()
 }
 
-fn rest_key((database, name): &TableName, number: u64) -> Vec<u8> {
-    format!("{PREFIX}rest/{}/{}/{number}", encode(database), encode(name)).into_bytes()
+fn rest_key(rows: Rows, (database, name): &TableName, number: u64) -> Vec<u8> {
+    format!("{}rest/{}/{}/{number}", rows.prefix(), encode(database), encode(name)).into_bytes()
 }
 
-pub fn point(position: &Position) -> StateEntry {
-    StateEntry { key: format!("{PREFIX}point").into_bytes(), value: Some(position.to_bytes()) }
+pub fn point(rows: Rows, position: &Position) -> StateEntry {
+    StateEntry { key: format!("{}point", rows.prefix()).into_bytes(), value: Some(position.to_bytes()) }
 }
 
-pub fn begun(table: &TableName, begun: &Begun) -> StateEntry {
+pub fn begun(rows: Rows, table: &TableName, begun: &Begun) -> StateEntry {
     // Strings and a bool: there is nothing in them that JSON could not say.
-    StateEntry { key: table_key(table), value: Some(serde_json::to_vec(begun).unwrap_or_default()) }
+    StateEntry { key: table_key(rows, table), value: Some(serde_json::to_vec(begun).unwrap_or_default()) }
 }
 
 /// `left`: none once all rows of the range are finished.
-pub fn rest(table: &TableName, number: u64, left: Option<&Range>) -> StateEntry {
-    StateEntry { key: rest_key(table, number), value: left.map(Range::to_bytes) }
+pub fn rest(rows: Rows, table: &TableName, number: u64, left: Option<&Range>) -> StateEntry {
+    StateEntry { key: rest_key(rows, table, number), value: left.map(Range::to_bytes) }
 }
 
 pub fn remove(key: Vec<u8>) -> StateEntry {
@@ -198,7 +201,7 @@ mod tests {
     }
 
     fn at() -> StateEntry {
-        point(&Position::Postgres(Lsn(5)))
+        point(Rows::All, &Position::Postgres(Lsn(5)))
     }
 
     fn table(name: &str) -> TableName {
@@ -215,9 +218,9 @@ mod tests {
 
     #[test]
     fn nothing_stored_is_no_snapshot() {
-        assert_eq!(Progress::from_state(&State::new()).unwrap(), None);
+        assert_eq!(Progress::from_state(Rows::All, &State::new()).unwrap(), None);
         let tables = State::from([(b"table/5".to_vec(), b"{}".to_vec())]);
-        assert_eq!(Progress::from_state(&tables).unwrap(), None);
+        assert_eq!(Progress::from_state(Rows::All, &tables).unwrap(), None);
     }
 
     #[test]
@@ -226,11 +229,11 @@ mod tests {
         let (t, done) = (table("t"), table("a/b%"));
         let stored = state([
             at(),
-            begun(&t, &of("1")),
-            rest(&t, 3, Some(&range)),
-            begun(&done, &Begun { done: true, ..of("1") }),
+            begun(Rows::All, &t, &of("1")),
+            rest(Rows::All, &t, 3, Some(&range)),
+            begun(Rows::All, &done, &Begun { done: true, ..of("1") }),
         ]);
-        let mut progress = Progress::from_state(&stored).unwrap().unwrap();
+        let mut progress = Progress::from_state(Rows::All, &stored).unwrap().unwrap();
         assert_eq!(progress.left(&t, &of("1")), Left::Ranges(BTreeMap::from([(3, range)])));
         assert_eq!(progress.left(&t, &of("2")), Left::Whole);
         assert_eq!(progress.left(&t, &Begun { key: vec!["id int".into()], ..of("1") }), Left::Whole);
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn entries_of_others_are_an_error() {
         let range = br#"{"after":[{"number":"1"}],"upto":null}"#.to_vec();
-        let known = begun(&table("t"), &of("1"));
+        let known = begun(Rows::All, &table("t"), &of("1"));
         for (name, value) in [
             ("snapshot/", Vec::new()),
             ("snapshot/point", b"X".to_vec()),
@@ -263,19 +266,19 @@ mod tests {
         ] {
             let mut stored = state([known.clone()]);
             stored.insert(name.into(), value.clone());
-            assert!(Progress::from_state(&stored).is_err(), "{name} {}", String::from_utf8_lossy(&value));
+            assert!(Progress::from_state(Rows::All, &stored).is_err(), "{name} {}", String::from_utf8_lossy(&value));
         }
         let mut stored = state([at(), known]);
         stored.insert(b"snapshot/rest/d/t/1".to_vec(), range);
-        assert!(Progress::from_state(&stored).unwrap().is_some());
+        assert!(Progress::from_state(Rows::All, &stored).unwrap().is_some());
     }
 
     proptest! {
         #[test]
         fn names_read_back(database in ".{0,8}", name in "[a%/25F]{0,12}") {
             let table: TableName = (database.into(), name.into());
-            let stored = state([at(), begun(&table, &of("1")), rest(&table, 1, Some(&Range::default()))]);
-            let progress = Progress::from_state(&stored).unwrap().unwrap();
+            let stored = state([at(), begun(Rows::All, &table, &of("1")), rest(Rows::All, &table, 1, Some(&Range::default()))]);
+            let progress = Progress::from_state(Rows::All, &stored).unwrap().unwrap();
             prop_assert_eq!(progress.left(&table, &of("1")), Left::Ranges(BTreeMap::from([(1, Range::default())])));
         }
 
@@ -292,11 +295,11 @@ mod tests {
                 });
                 (number(&range.after, 0), number(&range.upto, ROWS))
             };
-            let mut stored = state([at(), begun(&t, &of("1")), rest(&t, 0, Some(&Range::default()))]);
+            let mut stored = state([at(), begun(Rows::All, &t, &of("1")), rest(Rows::All, &t, 0, Some(&Range::default()))]);
             let mut read = Vec::new();
             let mut next = 1;
             for (pick, what, size) in steps {
-                let progress = Progress::from_state(&stored).unwrap().unwrap();
+                let progress = Progress::from_state(Rows::All, &stored).unwrap().unwrap();
                 let Left::Ranges(ranges) = progress.left(&t, &of("1")) else { panic!("not begun") };
                 if ranges.is_empty() { break }
                 let (number, range) = ranges.iter().nth(usize::from(pick) % ranges.len()).unwrap();
@@ -305,14 +308,14 @@ mod tests {
                     let middle = key((after + size).min(upto - 1));
                     next += 1;
                     vec![
-                        rest(&t, *number, Some(&Range { upto: Some(middle.clone()), ..range.clone() })),
-                        rest(&t, next - 1, Some(&Range { after: Some(middle), ..range.clone() })),
+                        rest(Rows::All, &t, *number, Some(&Range { upto: Some(middle.clone()), ..range.clone() })),
+                        rest(Rows::All, &t, next - 1, Some(&Range { after: Some(middle), ..range.clone() })),
                     ]
                 } else {
                     let end = (after + size).min(upto);
                     read.extend(after + 1..=end);
                     let left = Range { after: Some(key(end)), ..range.clone() };
-                    vec![rest(&t, *number, (end < upto).then_some(&left))]
+                    vec![rest(Rows::All, &t, *number, (end < upto).then_some(&left))]
                 };
                 for StateEntry { key, value } in entries {
                     match value {
@@ -321,7 +324,7 @@ mod tests {
                     }
                 }
             }
-            let Left::Ranges(ranges) = Progress::from_state(&stored).unwrap().unwrap().left(&t, &of("1")) else {
+            let Left::Ranges(ranges) = Progress::from_state(Rows::All, &stored).unwrap().unwrap().left(&t, &of("1")) else {
                 panic!("not begun")
             };
             let mut all = read;

@@ -65,11 +65,11 @@ impl Worker {
             Left::Ranges(ranges) => (ranges, Vec::new()),
             Left::Whole => {
                 let number = job.number();
-                let removed = stale.iter().map(|number| progress::rest(&table, *number, None));
+                let removed = stale.iter().map(|number| progress::rest(self.shared.rows, &table, *number, None));
                 let entries = removed
                     .chain([
-                        progress::begun(&table, &job.begun),
-                        progress::rest(&table, number, Some(&Range::default())),
+                        progress::begun(self.shared.rows, &table, &job.begun),
+                        progress::rest(self.shared.rows, &table, number, Some(&Range::default())),
                     ])
                     .collect();
                 (BTreeMap::from([(number, Range::default())]), entries)
@@ -90,7 +90,7 @@ impl Worker {
     /// What says that all of a table is finished.
     fn end(&self, job: &Job) -> StateEntry {
         self.shared.outlet.progress.snapshot_tables_done.add(1);
-        progress::begun(&job.table, &Begun { done: true, ..job.begun.clone() })
+        progress::begun(self.shared.rows, &job.table, &Begun { done: true, ..job.begun.clone() })
     }
 
     async fn read(&mut self, mut piece: Piece) -> Result<()> {
@@ -102,7 +102,7 @@ impl Worker {
             let limit = job.chunk_rows();
             let mark = |last: Key| {
                 let left = Range { after: Some(last), upto: piece.range.upto.clone() };
-                progress::rest(&job.table, piece.number, Some(&left))
+                progress::rest(self.shared.rows, &job.table, piece.number, Some(&left))
             };
             let chunk_bytes = self.shared.chunk_bytes;
             let read = self.reader.read(&job, &piece.range, limit, chunk_bytes, mark).await?;
@@ -110,13 +110,14 @@ impl Worker {
             match read.last.filter(|_| limit.is_some_and(|limit| read.rows >= limit)) {
                 Some(last) => {
                     piece.range.after = Some(last);
-                    self.finish(vec![progress::rest(&job.table, piece.number, Some(&piece.range))]).await;
+                    self.finish(vec![progress::rest(self.shared.rows, &job.table, piece.number, Some(&piece.range))])
+                        .await;
                     fault::point("after_chunk");
                 }
                 None => break,
             }
         }
-        self.finish(vec![progress::rest(&job.table, piece.number, None)]).await;
+        self.finish(vec![progress::rest(self.shared.rows, &job.table, piece.number, None)]).await;
         fault::point("after_chunk");
         // The last to get here knows that the other ranges' ends were sent before.
         if job.open_ranges.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -135,8 +136,8 @@ impl Worker {
         let number = job.number();
         job.open_ranges.fetch_add(1, Ordering::AcqRel);
         self.finish(vec![
-            progress::rest(&job.table, piece.number, Some(&piece.range)),
-            progress::rest(&job.table, number, Some(&behind)),
+            progress::rest(self.shared.rows, &job.table, piece.number, Some(&piece.range)),
+            progress::rest(self.shared.rows, &job.table, number, Some(&behind)),
         ])
         .await;
         self.shared.pool.push([Piece { job, number, range: behind }]);

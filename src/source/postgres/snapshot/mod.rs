@@ -16,7 +16,7 @@
 mod copy;
 mod progress;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::catalog::{Catalog, Storage, Table};
+use super::catalog::{Storage, Table};
 use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::publication::Published;
@@ -34,8 +34,9 @@ use super::reread::{Key, TableKeys};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::flow::Outlet;
+use crate::record::owed::{self, TableName};
 use crate::record::{Lsn, Position, StateEntry};
-use crate::source::{SnapshotSettings, State};
+use crate::source::{Rows, SnapshotSettings, State};
 
 pub use copy::{Point, Reader};
 pub use progress::Progress;
@@ -49,9 +50,12 @@ const REREAD_KEYS: usize = 200;
 
 /// What a snapshot is made of.
 pub struct Snapshot<'a> {
+    pub rows: Rows,
     pub info: &'a ConnInfo,
     pub settings: &'a SnapshotSettings,
-    pub catalog: &'a Catalog,
+    /// Those to be read.
+    pub tables: Vec<&'a Table>,
+    pub block_size: u32,
     /// By table oid.
     pub published: &'a HashMap<u32, Arc<Published>>,
     pub relations: &'a mut RelationCache,
@@ -61,6 +65,8 @@ pub struct Snapshot<'a> {
     pub progress: Progress,
     /// Its state, to be removed at the end.
     pub state: &'a State,
+    /// Tables whose rows are not owed any more then.
+    pub owed: BTreeSet<TableName>,
     /// What catching up has found: state to store, and rows to read again by relation.
     pub staged: Vec<StateEntry>,
     pub rereads: HashMap<u32, TableKeys>,
@@ -81,6 +87,7 @@ struct Chunk {
 
 /// A storage that is being read.
 struct Job {
+    rows: Rows,
     plan: Plan,
     /// Up to and including WHERE or its place.
     select: String,
@@ -118,14 +125,14 @@ impl Snapshot<'_> {
             match keys {
                 TableKeys::Keys(keys) => self.reread(&mut coordinator, &plans, oid, keys.into_iter().collect()).await?,
                 TableKeys::Whole => {
-                    let table = self.catalog.tables.iter().find(|table| table.oid == oid);
+                    let table = self.tables.iter().find(|table| table.oid == oid);
                     table.iter().flat_map(|t| &t.storage).for_each(|storage| self.progress.forget(storage.oid));
                 }
             }
         }
         // The rows read again are in their sinks before the point moves: by the order of batches.
-        let mut entries: Vec<StateEntry> = self.progress.stale(self.state).map(progress::remove).collect();
-        entries.push(progress::point(self.point.lsn));
+        let mut entries: Vec<StateEntry> = self.progress.stale(self.rows, self.state).map(progress::remove).collect();
+        entries.push(progress::point(self.rows, self.point.lsn));
         entries.append(&mut self.staged);
         let point = coordinator.finish(entries).await;
         // A row that is delivered before its point is stored would stand there for ever, when a crash follows, the row is
@@ -140,7 +147,7 @@ impl Snapshot<'_> {
     /// The tables' shapes, and changes of shape that no row has shown yet.
     async fn announce(&mut self, coordinator: &mut Reader) -> Result<HashMap<u32, Plan>> {
         let mut plans = HashMap::new();
-        for table in &self.catalog.tables {
+        for table in &self.tables {
             let columns = self.published.get(&table.oid).and_then(|published| published.columns.as_deref());
             let seen = self.relations.prime(table, columns)?;
             if let Some(plan) = seen.plan() {
@@ -168,7 +175,7 @@ impl Snapshot<'_> {
         oid: u32,
         keys: Vec<Key>,
     ) -> Result<()> {
-        let table = self.catalog.tables.iter().find(|table| table.oid == oid);
+        let table = self.tables.iter().find(|table| table.oid == oid);
         let (Some(table), Some(plan)) = (table, plans.get(&oid)) else { return Ok(()) };
         let columns: Vec<String> =
             plan.schema.key.iter().map(|at| quote::ident(&plan.schema.columns[usize::from(*at)].name)).collect();
@@ -198,8 +205,9 @@ impl Snapshot<'_> {
     /// All remaining pages, by the workers.
     async fn read(&mut self, coordinator: &mut Reader, plans: &HashMap<u32, Plan>) -> Result<()> {
         let progress = &self.outlet.progress;
-        progress.snapshot_tables.set(self.catalog.tables.len() as u64);
-        progress.snapshot_rows_estimate.set(self.catalog.tables.iter().filter_map(Table::rows).sum());
+        progress.snapshot_tables.set(self.tables.len() as u64);
+        progress.snapshot_tables_done.set(0);
+        progress.snapshot_rows_estimate.set(self.tables.iter().filter_map(|table| table.rows()).sum());
         let workers = self.settings.workers.max(1);
         // Few ranges are planned ahead: planning a table must not wait for planning all.
         let (chunks, queue) = mpsc::channel::<Chunk>(2 * workers);
@@ -212,7 +220,7 @@ impl Snapshot<'_> {
         }
         drop(queue);
         let planned = async {
-            for table in &self.catalog.tables {
+            for table in &self.tables {
                 let Some(plan) = plans.get(&table.oid) else { continue };
                 self.plan_table(&mut coordinator.connection, table, plan, &chunks).await?;
             }
@@ -253,7 +261,7 @@ impl Snapshot<'_> {
             }
             let pages = lock(connection, storage).await?;
             let chunk_pages = if connection.server_version_num() >= TID_RANGE_SINCE {
-                (self.settings.chunk_bytes / u64::from(self.catalog.block_size.max(1))).max(1)
+                (self.settings.chunk_bytes / u64::from(self.block_size.max(1))).max(1)
             } else {
                 u64::MAX
             };
@@ -263,6 +271,7 @@ impl Snapshot<'_> {
                 continue;
             }
             let job = Arc::new(Job {
+                rows: self.rows,
                 plan: plan.clone(),
                 select: format!("SELECT {} FROM {}", select_list(plan), storage.sql_from()),
                 row_filter: filter.clone(),
@@ -285,7 +294,12 @@ impl Snapshot<'_> {
     async fn seam(self, mut coordinator: Reader) -> Result<Position> {
         let point = Position::Postgres(self.point.lsn);
         let own = std::mem::take(&mut *self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        for key in Progress::keys(self.state).chain(own).chain([progress::point(self.point.lsn).key]) {
+        for table in self.owed {
+            coordinator.writer.stage(owed::settle(&table));
+        }
+        for key in
+            Progress::keys(self.rows, self.state).chain(own).chain([progress::point(self.rows, self.point.lsn).key])
+        {
             coordinator.writer.stage(progress::remove(key));
         }
         coordinator.writer.close(point.clone());
@@ -360,13 +374,13 @@ async fn work(
 async fn read_chunk(reader: &mut Reader, chunk: &Chunk, outlet: &Outlet, stored: &Stored) -> Result<()> {
     let Chunk { job, pages } = chunk;
     reader.copy(&job.query(pages), &job.plan.schema).await?;
-    let finished = progress::finished(job.oid, job.filenode, pages);
+    let finished = progress::finished(job.rows, job.oid, job.filenode, pages);
     remember(stored, &finished);
     reader.finish([finished]).await;
     fault::point("after_chunk");
     // The last to get here knows that the other chunks' ends were sent before.
     if job.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-        let done = progress::done(job.oid);
+        let done = progress::done(job.rows, job.oid);
         remember(stored, &done);
         reader.finish([done]).await;
         storage_finished(&job.table_remaining, outlet);

@@ -1,6 +1,6 @@
 //! What is stored of a snapshot under way, and which pages are left. Pure.
 //!
-//! State keys, values in brackets:
+//! State keys, values in brackets; of the rows of added tables they begin with `added/` in place of `snapshot/`:
 //! - `snapshot/point` [LSN]: where the finished chunks stand.
 //! - `snapshot/chunk/OID/FILENODE/PAGE` [PAGE or empty]: finished pages of a table's storage, from and up to (exclusive);
 //!   empty: to its end.
@@ -11,9 +11,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::record::{Lsn, StateEntry};
-use crate::source::State;
-
-const PREFIX: &str = "snapshot/";
+use crate::source::{Rows, State};
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Progress {
@@ -25,10 +23,10 @@ pub struct Progress {
 
 impl Progress {
     /// None where no snapshot is under way. Errors: `Data`, for entries that are not ours.
-    pub fn from_state(state: &State) -> Result<Option<Progress>> {
+    pub fn from_state(rows: Rows, state: &State) -> Result<Option<Progress>> {
         let mut progress = Progress::default();
         let mut point = None;
-        for (key, value) in state.iter().filter(|(key, _)| key.starts_with(PREFIX.as_bytes())) {
+        for (key, value) in state.iter().filter(|(key, _)| key.starts_with(rows.prefix().as_bytes())) {
             let parsed = (|| {
                 let (key, value) = (std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?);
                 let parts: Vec<&str> = key.split('/').skip(1).collect();
@@ -56,13 +54,13 @@ impl Progress {
     }
 
     /// Every key of a snapshot, finished or not: what its end removes.
-    pub fn keys(state: &State) -> impl Iterator<Item = Vec<u8>> {
-        state.keys().filter(|key| key.starts_with(PREFIX.as_bytes())).cloned()
+    pub fn keys(rows: Rows, state: &State) -> impl Iterator<Item = Vec<u8>> {
+        state.keys().filter(move |key| key.starts_with(rows.prefix().as_bytes())).cloned()
     }
 
     /// The stored keys that say nothing any more: of a snapshot that starts over, or of storages that do.
-    pub fn stale<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Vec<u8>> + 'a {
-        Self::keys(state).filter(|key| {
+    pub fn stale<'a>(&'a self, rows: Rows, state: &'a State) -> impl Iterator<Item = Vec<u8>> + 'a {
+        Self::keys(rows, state).filter(|key| {
             let text = String::from_utf8_lossy(key);
             match text.split('/').skip(1).collect::<Vec<_>>()[..] {
                 ["chunk", oid, filenode, _] => match (oid.parse(), filenode.parse()) {
@@ -121,18 +119,18 @@ impl Progress {
     }
 }
 
-pub fn point(lsn: Lsn) -> StateEntry {
-    StateEntry { key: format!("{PREFIX}point").into_bytes(), value: Some(lsn.to_string().into_bytes()) }
+pub fn point(rows: Rows, lsn: Lsn) -> StateEntry {
+    StateEntry { key: format!("{}point", rows.prefix()).into_bytes(), value: Some(lsn.to_string().into_bytes()) }
 }
 
-pub fn finished(oid: u32, filenode: u32, pages: &Range<u64>) -> StateEntry {
+pub fn finished(rows: Rows, oid: u32, filenode: u32, pages: &Range<u64>) -> StateEntry {
     let end = if pages.end == u64::MAX { String::new() } else { pages.end.to_string() };
-    let key = format!("{PREFIX}chunk/{oid}/{filenode}/{}", pages.start);
+    let key = format!("{}chunk/{oid}/{filenode}/{}", rows.prefix(), pages.start);
     StateEntry { key: key.into_bytes(), value: Some(end.into_bytes()) }
 }
 
-pub fn done(oid: u32) -> StateEntry {
-    StateEntry { key: format!("{PREFIX}done/{oid}").into_bytes(), value: Some(Vec::new()) }
+pub fn done(rows: Rows, oid: u32) -> StateEntry {
+    StateEntry { key: format!("{}done/{oid}", rows.prefix()).into_bytes(), value: Some(Vec::new()) }
 }
 
 pub fn remove(key: Vec<u8>) -> StateEntry {
@@ -150,15 +148,20 @@ mod tests {
 
     #[test]
     fn nothing_stored_is_no_snapshot() {
-        assert_eq!(Progress::from_state(&State::new()).unwrap(), None);
+        assert_eq!(Progress::from_state(Rows::All, &State::new()).unwrap(), None);
         let relations = State::from([(b"relation/5".to_vec(), b"{}".to_vec())]);
-        assert_eq!(Progress::from_state(&relations).unwrap(), None);
+        assert_eq!(Progress::from_state(Rows::All, &relations).unwrap(), None);
     }
 
     #[test]
     fn a_rewritten_table_is_read_as_a_whole() {
-        let stored = state([point(Lsn(5)), finished(1, 10, &(0..4)), finished(2, 20, &(0..u64::MAX)), done(2)]);
-        let progress = Progress::from_state(&stored).unwrap().unwrap();
+        let stored = state([
+            point(Rows::All, Lsn(5)),
+            finished(Rows::All, 1, 10, &(0..4)),
+            finished(Rows::All, 2, 20, &(0..u64::MAX)),
+            done(Rows::All, 2),
+        ]);
+        let progress = Progress::from_state(Rows::All, &stored).unwrap().unwrap();
         assert_eq!(progress.point, Lsn(5));
         assert_eq!(progress.remaining(1, 10, 6, 100), vec![Range { start: 4, end: u64::MAX }]);
         assert_eq!(progress.remaining(1, 11, 6, 100), vec![Range { start: 0, end: u64::MAX }]);
@@ -168,7 +171,7 @@ mod tests {
     #[test]
     fn entries_of_others_are_an_error() {
         for key in ["snapshot/", "snapshot/chunk/1/2", "snapshot/chunk/x/1/2", "snapshot/new"] {
-            assert!(Progress::from_state(&State::from([(key.into(), Vec::new())])).is_err(), "{key}");
+            assert!(Progress::from_state(Rows::All, &State::from([(key.into(), Vec::new())])).is_err(), "{key}");
         }
     }
 
@@ -182,8 +185,8 @@ mod tests {
         ) {
             let first = Progress::default().remaining(7, 1, pages, chunk_pages);
             let some: Vec<_> = first.iter().zip(&finish).filter(|(_, finish)| **finish).map(|(c, _)| c.clone()).collect();
-            let stored = state(some.iter().map(|pages| finished(7, 1, pages)).chain([point(Lsn(1))]));
-            let rest = Progress::from_state(&stored).unwrap().unwrap().remaining(7, 1, pages + 5, chunk_pages);
+            let stored = state(some.iter().map(|pages| finished(Rows::All, 7, 1, pages)).chain([point(Rows::All, Lsn(1))]));
+            let rest = Progress::from_state(Rows::All, &stored).unwrap().unwrap().remaining(7, 1, pages + 5, chunk_pages);
             let mut all: Vec<_> = some.into_iter().chain(rest).collect();
             all.sort_by_key(|range| range.start);
             prop_assert_eq!(all.first().map(|range| range.start), Some(0));

@@ -1,6 +1,7 @@
 //! The gRPC server of a real process on real databases, through `walbrook subscribe`, generated clients and generic ones.
 
 mod access;
+mod added_rows;
 mod admin;
 mod admin_sinks;
 mod admin_tables;

@@ -152,10 +152,18 @@ impl Taker {
     }
 
     async fn take(&self, tables: Vec<Wanted>, views: Views, state: &State, kept: &Arc<Kept>) -> Result<Position> {
-        let progress = snapshot::Progress::from_state(state).unwrap();
+        let progress = snapshot::Progress::from_state(walbrook::source::Rows::All, state).unwrap();
         let (outlet, anew) = (kept.outlet(), BTreeSet::new());
-        let snapshot =
-            Snapshot { settings: &self.settings, tables, outlet: &outlet, progress, state, staged: Vec::new(), anew };
+        let snapshot = Snapshot {
+            rows: walbrook::source::Rows::All,
+            settings: &self.settings,
+            tables,
+            outlet: &outlet,
+            progress,
+            state,
+            staged: Vec::new(),
+            anew,
+        };
         snapshot.run(views).await
     }
 
