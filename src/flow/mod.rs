@@ -20,4 +20,4 @@ pub use member::{Member, Role};
 pub use observation::{Extent, Measure, Observation, Reading, Unit};
 pub use progress::{Beat, Count, Failures, Observed, Phase, Progress};
 pub use traffic::{OTHER_TABLES, TABLES_MAX, Totals, Traffic};
-pub use writer::{BatchWriter, Deliver, Draft, Outlet, Within};
+pub use writer::{BatchWriter, CaughtUp, Deliver, Draft, Outlet, Within};

@@ -88,8 +88,13 @@ pub struct BatchWriter {
     staged: Vec<StateEntry>,
     /// State that becomes true with this batch.
     progress: Vec<StateEntry>,
+    /// Of catching up: what says how far that is.
+    caught_up: Option<CaughtUp>,
     max_bytes: usize,
 }
+
+/// How it is stored that what an interrupted snapshot has finished stands at a position.
+pub type CaughtUp = fn(&Position) -> Option<StateEntry>;
 
 impl BatchWriter {
     pub fn new(outlet: Outlet, origin: Origin) -> Self {
@@ -105,8 +110,20 @@ impl BatchWriter {
             sent: 0,
             staged: Vec::new(),
             progress: Vec::new(),
+            caught_up: None,
             max_bytes,
         }
+    }
+
+    /// For the changes that bring an interrupted snapshot up to its new point. `caught_up` is stored with every batch that ends
+    /// with a transaction: whoever goes on from there need not be given the same again.
+    pub fn catching_up(outlet: Outlet, caught_up: CaughtUp) -> Self {
+        BatchWriter { caught_up: Some(caught_up), ..BatchWriter::new(outlet, Origin::CatchUp) }
+    }
+
+    /// From here on it is not stored how far catching up is: something was found that only its end can deal with.
+    pub fn stay(&mut self) {
+        self.caught_up = None;
     }
 
     pub fn origin(&self) -> Origin {
@@ -267,8 +284,15 @@ impl BatchWriter {
                 next.txn(txn.clone());
                 self.opened_at = None;
             }
-            // Catching up is part of a snapshot: only its end is a place to resume from.
-            None if self.origin == Origin::CatchUp => self.position = None,
+            // Catching up is part of a snapshot: only its end is a place to resume a stream from.
+            None if self.origin == Origin::CatchUp => {
+                let position = self.position.take();
+                let caught_up = self.caught_up.zip(position).and_then(|(entry, position)| entry(&position));
+                if let Some(entry) = caught_up {
+                    mark.state.append(&mut self.staged);
+                    mark.state.push(entry);
+                }
+            }
             None => {
                 mark.position = self.position.take();
                 if mark.position.is_some() {
@@ -351,6 +375,47 @@ mod tests {
         let commits: Vec<String> = batches[0].records().map(|record| record.txn.commit.to_string()).collect();
         assert_eq!(commits, ["0/A", "0/A", "0/A", "0/1E", "0/1E"]);
         assert!(batches[0].mark.position.is_none(), "it ends inside a transaction");
+    }
+
+    fn caught_up(position: &Position) -> Option<StateEntry> {
+        Some(StateEntry { key: b"point".to_vec(), value: Some(position.to_string().into_bytes()) })
+    }
+
+    #[tokio::test]
+    async fn how_far_catching_up_is_stands_with_what_it_delivered() {
+        let kept = Arc::new(Kept::default());
+        let outlet = Outlet::new(Budget::new(1 << 20), kept.clone(), Arc::default());
+        let mut writer = BatchWriter::catching_up(outlet, caught_up);
+        let commit = |writer: &mut BatchWriter, at_lsn| {
+            begin(writer, at_lsn);
+            writer.batch().frame(bytes::Bytes::new());
+            writer.commit(2, at(at_lsn + 1));
+        };
+        let shape = StateEntry { key: b"shape".to_vec(), value: Some(Vec::new()) };
+        writer.stage(shape.clone());
+        commit(&mut writer, 0x10);
+        send(&mut writer).await;
+        commit(&mut writer, 0x20);
+        begin(&mut writer, 0x30);
+        writer.batch().frame(bytes::Bytes::new());
+        send(&mut writer).await;
+        writer.commit(2, at(0x31));
+        send(&mut writer).await;
+        // A row is to be read again, which only the end does.
+        writer.stay();
+        writer.stage(shape.clone());
+        commit(&mut writer, 0x40);
+        send(&mut writer).await;
+        let batches = kept.batches.lock().unwrap();
+        let marks: Vec<_> = batches.iter().map(|batch| batch.mark.clone()).collect();
+        let stands = |state| Mark { position: None, state };
+        let point = |lsn| caught_up(&at(lsn)).unwrap();
+        let none = Vec::new;
+        assert_eq!(
+            marks,
+            [stands(vec![shape.clone(), point(0x11)]), stands(none()), stands(vec![point(0x31)]), stands(none()),]
+        );
+        assert_eq!(writer.take_staged(), [shape], "the end has it");
     }
 
     #[tokio::test]

@@ -217,6 +217,11 @@ impl Hub {
         earliest.unwrap_or_else(|_| Err(unanswered())).map_err(failed)
     }
 
+    /// Where the main stream is: behind the last whole transaction that was read. None before that is known.
+    pub fn read_up_to(&self) -> Option<Position> {
+        self.registry.main_now().and_then(|main| main.fanout.edge())
+    }
+
     /// By name; ephemeral ones last.
     pub fn consumers(&self) -> Vec<ConsumerStatus> {
         self.registry.statuses()

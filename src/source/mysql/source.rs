@@ -32,7 +32,7 @@ use super::replica::Replica;
 use super::retention::{self, Observed};
 use super::schema::{Definition, Host, TableDef};
 use super::server::{self, Server};
-use super::snapshot::{Progress, Snapshot, Views, Wanted};
+use super::snapshot::{self, Progress, Snapshot, Views, Wanted};
 use super::url::ConnInfo;
 use super::xa::{Xa, XidKey};
 use super::{Settings, check, discover, prepared, refusal, status, stopped, types};
@@ -242,11 +242,14 @@ impl MySqlSource {
     /// Delivers what happened between the finished ranges of an interrupted snapshot and its new point.
     async fn catch_up(
         &mut self,
+        rows: Rows,
         from: &Arc<BinlogPosition>,
         point: Arc<BinlogPosition>,
         outlet: &Outlet,
     ) -> Result<Decoder> {
-        match self.run(from, Run::alone(outlet, Origin::CatchUp, point)).await? {
+        let caught_up = Some(snapshot::caught_up(rows));
+        let run = Run { caught_up, ..Run::alone(outlet, Origin::CatchUp, point) };
+        match self.run(from, run).await? {
             (StreamEnd::Reached, decoder) => Ok(decoder),
             // What never ended is passed over the next time.
             (end, _) => Err(Error::transient(format!("catching up ended before its point: {end:?}"))),
@@ -347,7 +350,10 @@ impl Source for MySqlSource {
         let owed = (rows == Rows::Owed).then(|| owed::owed(state));
         let (Everything { wanted, all, databases }, views) = self.views(owed.as_ref()).await?;
         outlet.progress.connected();
-        let Prepared { selection, host, .. } = self.prepared()?;
+        let prepared = self.prepared()?;
+        // What an earlier attempt has stored of the tables.
+        prepared.state = state.clone();
+        let Prepared { selection, host, .. } = prepared;
         let (selection, host) = (selection.clone(), host.clone());
         let mut snapshot = Snapshot {
             rows,
@@ -366,13 +372,12 @@ impl Source for MySqlSource {
         let mut relations = match &from {
             Some(from) => {
                 snapshot.progress = Progress::from_state(rows, state)?;
-                self.prepared()?.state.clone_from(state);
                 let from = from.binlog()?;
                 let relations = self.restored(from).await?;
                 self.prepared()?.known = Some((relations, xa));
                 let point = views.point.position.binlog()?.clone();
                 tracing::info!(%from, %point, ?rows, "a snapshot goes on: first the changes since then");
-                let mut decoder = self.catch_up(from, point, outlet).await?;
+                let mut decoder = self.catch_up(rows, from, point, outlet).await?;
                 fault::point("after_catch_up");
                 snapshot.staged = decoder.writer.take_staged();
                 snapshot.anew = std::mem::take(&mut decoder.anew);
@@ -430,7 +435,7 @@ impl Source for MySqlSource {
         if !self.take_up_added(&Position::MySql(from.clone()))? {
             return Ok(StreamEnd::Unprepared);
         }
-        let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop, search: None };
+        let run = Run { outlet, origin: Origin::Stream, until, confirmed, stop, search: None, caught_up: None };
         let (end, decoder) = self.run(&from, run).await?;
         let tables = decoder.relations.stopped();
         self.keep(decoder)?;

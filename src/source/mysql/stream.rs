@@ -479,6 +479,9 @@ impl Stream<'_> {
             let position = self.decoder.position();
             self.decoder.writer.close(position);
         }
+        if !self.decoder.anew.is_empty() {
+            self.decoder.writer.stay();
+        }
         self.decoder.writer.send(permit);
         self.decoder.sent();
         Ok(())

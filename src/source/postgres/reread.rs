@@ -92,6 +92,11 @@ impl Rereads {
             .sum();
     }
 
+    /// Whether there is nothing to be read again.
+    pub fn is_empty(&self) -> bool {
+        self.tables.values().all(|keys| matches!(keys, TableKeys::Keys(keys) if keys.is_empty()))
+    }
+
     pub fn into_tables(self) -> HashMap<u32, TableKeys> {
         self.tables
     }

@@ -254,7 +254,14 @@ impl PostgresSource {
     }
 
     /// Delivers what happened between the finished chunks of an interrupted snapshot and its new point.
-    async fn catch_up(&mut self, from: Lsn, point: Lsn, progress: &Progress, outlet: &Outlet) -> Result<Decoder> {
+    async fn catch_up(
+        &mut self,
+        rows: Rows,
+        from: Lsn,
+        point: Lsn,
+        progress: &Progress,
+        outlet: &Outlet,
+    ) -> Result<Decoder> {
         let (mut connection, silence) = self.start_replication(from).await?;
         let prepared = self.prepared.as_mut().ok_or_else(|| Error::bug("the source was not prepared"))?;
         let sql = self.sql.as_ref().ok_or_else(|| Error::bug("no SQL connection"))?;
@@ -264,7 +271,7 @@ impl PostgresSource {
             .iter()
             .filter(|table| table.storage.iter().any(|storage| progress.is_partly_done(storage.oid)));
         let rereads = Rereads::new(partly.map(|table| table.oid));
-        let writer = BatchWriter::new(outlet.clone(), Origin::CatchUp);
+        let writer = BatchWriter::catching_up(outlet.clone(), snapshot::caught_up(rows));
         let (_never_confirmed, confirmed) = watch::channel(None);
         let (_never_stopped, stop) = watch::channel(false);
         let stream = Stream {
@@ -432,7 +439,7 @@ impl Source for PostgresSource {
         if let Some(Position::Postgres(from)) = from {
             progress = Progress::from_state(rows, state)?.unwrap_or_default();
             tracing::info!(%from, point = %lsn, ?rows, "a snapshot goes on: first the changes since then");
-            let mut decoder = self.catch_up(from, lsn, &progress, outlet).await?;
+            let mut decoder = self.catch_up(rows, from, lsn, &progress, outlet).await?;
             fault::point("after_catch_up");
             staged = decoder.writer.take_staged();
             rereads = decoder.rereads.take().map(Rereads::into_tables).unwrap_or_default();

@@ -253,6 +253,9 @@ impl Stream<'_> {
                 }
             }
         };
+        if self.decoder.rereads.as_ref().is_some_and(|rereads| !rereads.is_empty()) {
+            self.decoder.writer.stay();
+        }
         self.decoder.writer.send(permit);
         if !self.decoder.writer.has_staged() {
             self.relations.settle();

@@ -220,7 +220,7 @@ impl admin_server::Admin for Admin {
             server: lineage.as_ref().map(identity),
             source: Some(v1::SourceStatus {
                 added_tables: added.iter().map(|table| show::added(table, of)).collect(),
-                ..show::source(&self.served.progress, of)
+                ..show::source(&self.served.progress, self.served.hub.read_up_to().as_ref(), of)
             }),
             sinks: sinks.collect(),
             consumers: self

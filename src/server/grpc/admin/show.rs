@@ -1,14 +1,29 @@
 //! What is known of the pipeline, as messages.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::encode::proto::{position, schema_message};
 use crate::flow::{Member, Phase, Progress, Role, Totals};
 use crate::pipeline::{AddedTable, ConsumerStatus, State};
 use crate::proto::v1;
+use crate::record::Position;
 use crate::server::grpc::subscribe::Peers;
 use crate::source::Streamed;
 
-/// `owner`: whose log positions are of.
-pub fn source(progress: &Progress, owner: u64) -> v1::SourceStatus {
+/// How old a commit is, in milliseconds.
+fn age_ms(commit_unix_micros: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+    now.saturating_sub(commit_unix_micros) / 1000
+}
+
+/// Bytes of log, and the age of the last commit that is not among them; nothing behind is no time.
+fn lag(bytes: Option<u64>, last_commit_unix_micros: Option<u64>) -> v1::Lag {
+    let time_ms = if bytes == Some(0) { Some(0) } else { last_commit_unix_micros.map(age_ms) };
+    v1::Lag { bytes, time_ms }
+}
+
+/// `read`: how far the log has been read. `owner`: whose log positions are of.
+pub fn source(progress: &Progress, read: Option<&Position>, owner: u64) -> v1::SourceStatus {
     let trouble = progress.source.current();
     let state = match progress.phase() {
         Phase::Starting => v1::SourceState::Starting,
@@ -25,11 +40,12 @@ pub fn source(progress: &Progress, owner: u64) -> v1::SourceStatus {
     });
     // Both are 0 until somebody has told.
     let known = progress.read_end_bytes.get() > 0 && progress.server_end_bytes.get() > 0;
+    let last_commit = progress.last_commit_unix_micros().and_then(|micros| u64::try_from(micros).ok());
     v1::SourceStatus {
         state: state.into(),
-        read: None,
+        read: read.map(|read| position(read, owner)),
         confirmed: progress.confirmed().map(|confirmed| position(&confirmed, owner)),
-        lag: Some(v1::Lag { bytes: known.then(|| progress.lag_bytes()), time_ms: None }),
+        lag: Some(lag(known.then(|| progress.lag_bytes()), last_commit)),
         events: progress.events.get(),
         bytes: progress.stream_bytes.get(),
         reconnects: progress.source.total(),
@@ -62,7 +78,7 @@ pub fn sink(member: &Member, progress: &Progress, owner: u64) -> v1::SinkStatus 
         name: member.name.clone(),
         state: state.into(),
         position: member.position().map(|at| position(&at, owner)),
-        lag: Some(v1::Lag { bytes: member.lag(progress), time_ms: None }),
+        lag: Some(lag(member.lag(progress), member.last_commit_unix_micros())),
         last_error: trouble.unwrap_or_default(),
     }
 }
@@ -110,20 +126,33 @@ pub fn table(table: &Streamed, totals: &Totals) -> v1::Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Lsn;
 
     #[test]
     fn a_source_that_lost_its_server_is_reconnecting() {
         let progress = Progress::default();
         progress.enter(Phase::Stream);
-        assert_eq!(source(&progress, 0).state(), v1::SourceState::Streaming);
+        assert_eq!(source(&progress, None, 0).state(), v1::SourceState::Streaming);
         progress.source.add(&crate::error::Error::transient("reading the log").because("reset by peer"));
-        let status = source(&progress, 0);
+        let status = source(&progress, None, 0);
         assert_eq!(
             (status.state(), status.last_error.as_str()),
             (v1::SourceState::Reconnecting, "reading the log: reset by peer")
         );
         assert_eq!((status.reconnects, status.lag.unwrap().bytes), (1, None));
         progress.connected();
-        assert_eq!(source(&progress, 0).state(), v1::SourceState::Streaming);
+        let read = Position::Postgres(Lsn(0x16_B374_D848));
+        let streaming = source(&progress, Some(&read), 0);
+        assert_eq!(streaming.read.unwrap().text, "16/B374D848");
+        assert_eq!(source(&progress, None, 0).state(), v1::SourceState::Streaming);
+    }
+
+    #[test]
+    fn lag_has_its_time() {
+        let ago = |ms: u64| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64 - ms * 1000;
+        assert_eq!(lag(Some(0), Some(ago(5000))).time_ms, Some(0), "nothing is missing");
+        assert!(lag(Some(1), Some(ago(5000))).time_ms.unwrap() >= 5000);
+        assert!(lag(None, Some(ago(5000))).time_ms.unwrap() >= 5000);
+        assert_eq!(lag(Some(1), None).time_ms, None, "no commit is known");
     }
 }

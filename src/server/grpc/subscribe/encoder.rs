@@ -59,9 +59,10 @@ impl Encoder {
         Encoder { inner, owner, target_bytes, done: None, waiting: VecDeque::new(), batches: 0 }
     }
 
-    /// Whether more of what is there already should go into the same message.
+    /// Whether more of what is there already should go into the same message. Half of one is left for it: who acknowledges a
+    /// message that ends inside a delivery gets all of that delivery again, should it leave there.
     pub fn has_room(&self) -> bool {
-        self.waiting.is_empty() && self.inner.bytes() < self.target_bytes
+        self.waiting.is_empty() && self.inner.bytes() < self.target_bytes / 2
     }
 
     pub fn front(&self) -> Option<&Outgoing> {

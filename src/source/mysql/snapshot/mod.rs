@@ -12,6 +12,8 @@
 //!   the changes up to that point are delivered, so that what is finished stands there too, then the ranges that are left.
 //!   A change of a row that is left is delivered as well, and the row comes again as it then is; a row whose key moves it
 //!   from what is left into what is finished comes whole with its change, or the table is read anew ([`Snapshot::anew`]).
+//!   How far the changes are is stored with them, so that an attempt that is interrupted there delivers none twice, as long
+//!   as no table is to be read anew.
 //! - No row is delivered under a point before the point is stored.
 //! - A table that was altered after the point cannot be read under it: that asks for a new point, and nothing else is lost.
 //! - The end removes all progress and carries the point as position, in one batch: it is the seam to the stream.
@@ -42,7 +44,7 @@ use crate::flow::Outlet;
 use crate::record::{Position, StateEntry, owed};
 use crate::source::{Rows, SnapshotSettings, State};
 
-pub use progress::{Progress, TableName};
+pub use progress::{Progress, TableName, caught_up};
 pub use reader::Point;
 pub use table::Wanted;
 

@@ -1,7 +1,9 @@
 //! What is stored of a snapshot under way, and which ranges are left. Pure.
 //!
-//! State keys, values in brackets; of the rows of added tables they begin with `added/` in place of `snapshot/`; `DB` and `TABLE` are percent-encoded:
-//! - `snapshot/point` [position]: where the finished ranges stand, as `Position::to_bytes` writes it.
+//! State keys, values in brackets; of the rows of added tables they begin with `added/` in place of `snapshot/`; `DB` and
+//! `TABLE` are percent-encoded:
+//! - `snapshot/point` [position]: where the finished ranges stand, as `Position::to_bytes` writes it. It
+//!   moves while the next attempt catches up.
 //! - `snapshot/table/DB/TABLE` [[`Begun`] as JSON]: its rows are being read, or all are finished.
 //! - `snapshot/rest/DB/TABLE/N` [[`Range`] as JSON]: rows still to be read. What is in no such range is finished.
 //!
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::Range;
 use crate::error::{Error, Result};
+use crate::flow::CaughtUp;
 use crate::record::{Position, StateEntry};
 use crate::source::{Rows, State};
 
@@ -166,6 +169,14 @@ fn rest_key(rows: Rows, (database, name): &TableName, number: u64) -> Vec<u8> {
 
 pub fn point(rows: Rows, position: &Position) -> StateEntry {
     StateEntry { key: format!("{}point", rows.prefix()).into_bytes(), value: Some(position.to_bytes()) }
+}
+
+/// As [`point`], of catching up.
+pub fn caught_up(rows: Rows) -> CaughtUp {
+    match rows {
+        Rows::All => |position| Some(point(Rows::All, position)),
+        Rows::Owed => |position| Some(point(Rows::Owed, position)),
+    }
 }
 
 pub fn begun(rows: Rows, table: &TableName, begun: &Begun) -> StateEntry {

@@ -23,7 +23,7 @@ use super::super::stream::Stream;
 use super::super::xa::Xa;
 use super::{MySqlSource, Sql, flavor};
 use crate::error::{Error, Result};
-use crate::flow::{BatchWriter, Outlet};
+use crate::flow::{BatchWriter, CaughtUp, Outlet};
 use crate::record::{BinlogPosition, Origin, Position, Seen};
 use crate::source::StreamEnd;
 use crate::wire::mysql::event::Flavor;
@@ -54,6 +54,8 @@ pub(super) struct Run<'a> {
     pub(super) stop: watch::Receiver<bool>,
     /// Nothing is delivered, and this is looked for.
     pub(super) search: Option<Search>,
+    /// It brings a snapshot up to its point, and how far it is is stored.
+    pub(super) caught_up: Option<CaughtUp>,
 }
 
 impl<'a> Run<'a> {
@@ -66,6 +68,7 @@ impl<'a> Run<'a> {
             confirmed: watch::channel(None).1,
             stop: watch::channel(false).1,
             search: None,
+            caught_up: None,
         }
     }
 }
@@ -208,7 +211,10 @@ impl MySqlSource {
             search: run.search.take(),
             skips_to,
         };
-        let writer = BatchWriter::new(run.outlet.clone(), run.origin);
+        let writer = match run.caught_up {
+            Some(caught_up) => BatchWriter::catching_up(run.outlet.clone(), caught_up),
+            None => BatchWriter::new(run.outlet.clone(), run.origin),
+        };
         let mut decoder = Decoder::new(writer, relations, xa, start);
         let ended = loop {
             let ended;

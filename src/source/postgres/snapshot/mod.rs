@@ -7,7 +7,8 @@
 //!   waits) before its pages are counted, and a table rewritten since the snapshot was taken asks for a new snapshot.
 //! - A finished chunk is stored once it is durable. An interrupted snapshot goes on under a new one, at a later point:
 //!   first the changes up to that point are delivered, so that the finished chunks stand there too, then the rows whose
-//!   updates were not whole ([`super::reread`]), then the remaining pages.
+//!   updates were not whole ([`super::reread`]), then the remaining pages. How far the changes are is stored with them, so
+//!   that an attempt that is interrupted there delivers none twice, as long as no row has to be read again.
 //! - No row is delivered under a point before the point is stored.
 //! - Only the coordinator waits for a table's lock. A reader that waited for one, behind somebody who waits for the
 //!   coordinator's, would wait for ever, unseen by the server: what it cannot have at once, the coordinator reads.
@@ -39,7 +40,7 @@ use crate::record::{Lsn, Position, StateEntry};
 use crate::source::{Rows, SnapshotSettings, State};
 
 pub use copy::{Point, Reader};
-pub use progress::Progress;
+pub use progress::{Progress, caught_up};
 
 /// The server reads pages of a range without looking at the others from here on (TID range scans); before, a range costs a
 /// scan of the whole table, so a table is one chunk.

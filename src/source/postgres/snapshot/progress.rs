@@ -1,7 +1,7 @@
 //! What is stored of a snapshot under way, and which pages are left. Pure.
 //!
 //! State keys, values in brackets; of the rows of added tables they begin with `added/` in place of `snapshot/`:
-//! - `snapshot/point` [LSN]: where the finished chunks stand.
+//! - `snapshot/point` [LSN]: where the finished chunks stand. It moves while the next attempt catches up.
 //! - `snapshot/chunk/OID/FILENODE/PAGE` [PAGE or empty]: finished pages of a table's storage, from and up to (exclusive);
 //!   empty: to its end.
 //! - `snapshot/done/OID` []: every page is finished.
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::flow::CaughtUp;
 use crate::record::{Lsn, StateEntry};
 use crate::source::{Rows, State};
 
@@ -121,6 +122,14 @@ impl Progress {
 
 pub fn point(rows: Rows, lsn: Lsn) -> StateEntry {
     StateEntry { key: format!("{}point", rows.prefix()).into_bytes(), value: Some(lsn.to_string().into_bytes()) }
+}
+
+/// As [`point`], of a position.
+pub fn caught_up(rows: Rows) -> CaughtUp {
+    match rows {
+        Rows::All => |position| position.lsn().ok().map(|lsn| point(Rows::All, lsn)),
+        Rows::Owed => |position| position.lsn().ok().map(|lsn| point(Rows::Owed, lsn)),
+    }
 }
 
 pub fn finished(rows: Rows, oid: u32, filenode: u32, pages: &Range<u64>) -> StateEntry {

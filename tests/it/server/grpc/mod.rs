@@ -7,6 +7,7 @@ mod admin_sinks;
 mod admin_tables;
 mod bad;
 mod reflection;
+mod returns;
 mod stream;
 
 use std::path::{Path, PathBuf};
