@@ -55,6 +55,9 @@ const SILENT_TIMEOUTS: u32 = 2;
 const MIN_SILENCE: Duration = Duration::from_secs(10);
 const DEFAULT_SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether the session beside the stream is there: what a shutdown of the server is held up by at most.
+const SESSION_LOOK: Duration = Duration::from_secs(1);
+
 pub struct Settings {
     pub conninfo: ConnInfo,
     pub selection: Selection,
@@ -523,6 +526,7 @@ impl Source for PostgresSource {
         let (end, _) = tokio::select! {
             ended = stream.run() => ended?,
             error = heartbeat(sql, self.settings.heartbeat) => return Err(error),
+            error = shutdown(sql), if self.settings.slot != SlotKind::Temporary => return Err(error),
         };
         self.replication = Some(connection);
         Ok(end)
@@ -641,6 +645,25 @@ async fn silence(connection: &mut Connection) -> Result<Duration> {
         Some(milliseconds) => Duration::from_millis(milliseconds),
     };
     Ok((timeout * SILENT_TIMEOUTS).max(MIN_SILENCE))
+}
+
+/// Watches the server: one that is told to shut down ends every session but the senders of its log, and waits until these have
+/// all of it confirmed, for ever where a sink or a consumer is behind. Returns only when that has happened.
+async fn shutdown(sql: &Sql) -> Error {
+    let mut next: Option<Sql> = None;
+    loop {
+        tokio::time::sleep(SESSION_LOOK).await;
+        if !next.as_ref().unwrap_or(sql).is_closed() {
+            continue;
+        }
+        match Sql::connect(sql.same_server()).await {
+            // That session alone was ended.
+            Ok(another) => next = Some(another),
+            Err(error) => {
+                return Error::transient("the server ends its sessions, and would wait for the stream").because(error);
+            }
+        }
+    }
 }
 
 /// Writes a message into the log now and then, so that a quiet database's position follows a busy server's log. Returns

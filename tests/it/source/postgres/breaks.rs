@@ -218,6 +218,31 @@ fn a_stuck_reader_does_not_cost_the_connection() {
     assert_eq!(program.stop().ok().len(), rows + 1);
 }
 
+/// At its end a server waits until the senders of its log have all of it confirmed.
+#[test]
+fn a_server_that_shuts_down_does_not_wait_for_who_is_behind() {
+    let Some(server) = Server::own(Version::V17, &[]) else { return };
+    let db = Postgres::new(server.database("leaving"));
+    db.execute(T);
+    let stream = Stream::new(&db, &["--memory", "1MiB"]);
+    let (read, gate) = mpsc::channel();
+    let program = Program::start_unread(stream.command(&db.url(), &[]), gate);
+    eventually("it streams", || db.query("select count(*) from pg_replication_slots where active") == "1");
+    let rows = 20_000;
+    db.execute(&format!("insert into t select g, repeat('x', 1000) from generate_series(0, {rows} - 1) g"));
+    let behind = "select pg_current_wal_lsn() - confirmed_flush_lsn > 10000000 from pg_replication_slots";
+    assert_eq!(db.query(behind), "t", "nobody reads");
+    // Fails where it takes longer than a minute.
+    server.restart("fast");
+    db.execute("insert into t values (1000000, 'last')");
+    read.send(()).unwrap();
+    eventually("the last row", || ids(&program.wait_for(rows + 1)).contains(&1_000_000));
+    let mut came = ids(&program.stop().ok());
+    came.sort_unstable();
+    came.dedup();
+    assert_eq!(came, (0..rows as u64).chain([1_000_000]).collect::<Vec<_>>());
+}
+
 #[test]
 fn until_current_does_not_wait_for_a_big_open_transaction() {
     let Some(server) = Server::get(Version::V17) else { return };
