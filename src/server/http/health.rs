@@ -82,14 +82,14 @@ pub fn readiness(progress: &Progress) -> Answer {
     if let Some(reason) = sinks.iter().find_map(|sink| stuck(sink, progress)) {
         return no(reason);
     }
+    let unanswered = (seen.age_ms() > LOOK_VALID_MS)
+        .then(|| progress.observer.current().unwrap_or_else(|| "it does not answer".to_owned()));
     let standing_ms = progress.reading_stands_ms();
     if sinks.is_empty() && standing_ms > STANDSTILL_MS {
-        let behind = progress.lag_bytes();
-        return no(format!("reading stands still: for {} s, {behind} bytes of log behind", standing_ms / 1000));
+        return no(reading_stands(standing_ms, progress.lag_bytes(), unanswered.as_deref()));
     }
     let quiet = sinks.iter().find(|sink| !sink.is_paused() && sink.quiet_ms() > STANDSTILL_MS);
-    if let Some(quiet) = quiet.filter(|_| seen.age_ms() > LOOK_VALID_MS) {
-        let error = progress.observer.current().unwrap_or_else(|| "it does not answer".to_owned());
+    if let (Some(quiet), Some(error)) = (quiet, unanswered) {
         return no(one_line(&format!(
             "sink {} has got nothing for {} s, and the server cannot be asked whether there is anything: {error}",
             quiet.name,
@@ -97,7 +97,11 @@ pub fn readiness(progress: &Progress) -> Answer {
         )));
     }
     let idle = sinks.iter().all(|sink| sink.standing_ms().is_none());
-    let reason = if idle { "ready: all of the server's log is durable" } else { "ready: positions advance" };
+    let reason = match idle {
+        _ if sinks.is_empty() => "ready: the server's log is read",
+        true => "ready: all of the server's log is durable",
+        false => "ready: positions advance",
+    };
     Answer { yes: true, reason: reason.to_owned() }
 }
 
@@ -126,6 +130,17 @@ fn stuck(sink: &Member, progress: &Progress) -> Option<String> {
         None => "how far it is behind is not known".to_owned(),
     };
     Some(format!("sink {} stands still: nothing became durable for {} s, {behind}", sink.name, standing_ms / 1000))
+}
+
+/// Without a sink. `unanswered`: why the server cannot be asked for the end of its log, if so.
+fn reading_stands(standing_ms: u64, behind_bytes: u64, unanswered: Option<&str>) -> String {
+    let standing_s = standing_ms / 1000;
+    match unanswered {
+        Some(error) => one_line(&format!(
+            "nothing was read for {standing_s} s, and the server cannot be asked whether there is anything: {error}"
+        )),
+        None => format!("reading stands still: for {standing_s} s, {behind_bytes} bytes of log behind"),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -215,6 +230,17 @@ mod tests {
         reason("sink a is paused by an operator");
         sink.pause(false);
         assert!(readiness(&progress).yes);
+    }
+
+    #[test]
+    fn without_a_sink_the_reading_is_what_counts() {
+        let progress = Progress::default();
+        progress.enter(Phase::Stream);
+        progress.observed(look(100, None));
+        assert_eq!(readiness(&progress).reason, "ready: the server's log is read");
+        assert_eq!(reading_stands(72_900, 10, None), "reading stands still: for 72 s, 10 bytes of log behind");
+        let unanswered = reading_stands(72_900, 0, Some("connecting:\nit is shutting down"));
+        assert!(unanswered.ends_with("cannot be asked whether there is anything: connecting: it is shutting down"));
     }
 
     #[test]
