@@ -6,13 +6,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::clock;
+use super::failures::Failures;
 use super::histogram::{Histogram, LAG_BOUNDS_BYTES, LATENCY_BOUNDS_MICROS};
-use super::progress::{Count, Failures, Progress};
-use crate::error::Error;
+use super::progress::{Count, Progress};
 use crate::record::{Batch, Commits, Position};
 
 /// What reads.
@@ -32,8 +32,8 @@ pub struct Member {
     pub name: String,
     /// Records it has been given.
     pub records: Count,
-    /// What went wrong, and was tried again.
-    pub failures: Failures,
+    /// What went wrong with it.
+    pub failures: Arc<Failures>,
     /// Of each transaction: from its commit, by the server's clock, until it was durable, by ours.
     pub commit_to_durable_micros: Histogram,
     /// Of each report of durability: bytes of log behind it that the server had by then, as far as known.
@@ -56,7 +56,7 @@ impl Member {
             role,
             name: name.to_owned(),
             records: Count::default(),
-            failures: Failures::default(),
+            failures: Arc::default(),
             commit_to_durable_micros: Histogram::new(LATENCY_BOUNDS_MICROS),
             lag_bytes: Histogram::new(LAG_BOUNDS_BYTES),
             position: Mutex::default(),
@@ -96,16 +96,19 @@ impl Member {
         self.reached(batch.mark.position.as_ref(), progress);
     }
 
-    /// It has acknowledged a delivery of so many records, and all before it. Its transactions count with the age of the
-    /// first of them: of what is on its way to a client no more than that is kept.
-    pub fn acked(&self, records: usize, commits: Commits, position: Option<&Position>, progress: &Progress) {
+    /// It has acknowledged a delivery of so many records, and all before it.
+    pub fn acked(&self, records: usize, commits: &Commits, position: Option<&Position>, progress: &Progress) {
         self.advanced_ms.store(clock::now_ms(), Relaxed);
         self.records.add(records as u64);
-        if commits.count > 0 {
-            let age = unix_micros().saturating_sub(commits.first_unix_micros).max(0) as u64;
+        if !commits.groups.is_empty() {
             // Before they are counted: who sees them counted sees their last, too.
             self.last_commit_unix_micros.store(commits.last_unix_micros.max(0) as u64, Relaxed);
-            self.commit_to_durable_micros.observe_many(age, commits.count);
+            let now = unix_micros();
+            for group in &commits.groups {
+                let age = now.saturating_sub(group.oldest_unix_micros).max(0) as u64;
+                let sum = age.saturating_mul(group.count).saturating_sub(group.later_micros);
+                self.commit_to_durable_micros.observe_many(age, group.count, sum);
+            }
         }
         self.reached(position, progress);
     }
@@ -121,11 +124,6 @@ impl Member {
     /// Where it stands, of one that is not there to say so.
     pub fn stands_at(&self, position: Position) {
         *lock(&self.position) = Some(position);
-    }
-
-    /// It took a failed attempt, of which `error` says what it was.
-    pub fn failed(&self, error: &Error) {
-        self.failures.add(error);
     }
 
     /// An operator lets it take nothing, or go on.
@@ -214,21 +212,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_acknowledgement_is_as_late_as_its_first_commit_and_as_far_as_its_last() {
+    fn an_acknowledgement_is_as_late_as_each_of_its_commits_and_as_far_as_its_last() {
         let (progress, now) = (Progress::default(), unix_micros());
         let consumer = progress.member(Role::Consumer, "a");
         assert_eq!(consumer.last_commit_unix_micros(), None);
-        let (first_unix_micros, last_unix_micros) = (now - 7_000_000_000, now - 2_000_000);
-        let commits = Commits { count: 3, first_unix_micros, last_unix_micros };
-        consumer.acked(5, commits, None, &progress);
+        // 2,000 s, 400 s, twice 35 s, and 31.
+        let ages_s = [2_000, 400, 35, 35, 31];
+        let last_unix_micros = now - 31_000_000;
+        consumer.acked(5, &Commits::new(ages_s.iter().map(|age_s| now - age_s * 1_000_000)), None, &progress);
         assert_eq!(consumer.last_commit_unix_micros(), Some(last_unix_micros as u64));
         assert_eq!(consumer.records.get(), 5);
         let latency = &consumer.commit_to_durable_micros;
-        let late = latency.buckets().filter(|(bound, _)| bound.is_none_or(|micros| micros >= 7_000_000_000));
-        assert_eq!(late.map(|(_, count)| count).sum::<u64>(), 3);
-        assert!(latency.sum() >= 3 * 7_000_000_000);
+        let within = |most_s: u64| latency.buckets().find(|(bound, _)| *bound == Some(most_s * 1_000_000)).unwrap().1;
+        assert_eq!((within(60), within(300), within(1_800), within(21_600)), (3, 0, 1, 1));
+        assert!((2_501_000_000..2_501_000_000 + 5 * 60_000_000).contains(&latency.sum()), "{}", latency.sum());
         // Records without a commit: the end of a transaction is yet to come.
-        consumer.acked(1, Commits::default(), None, &progress);
+        consumer.acked(1, &Commits::default(), None, &progress);
         assert_eq!((consumer.last_commit_unix_micros(), consumer.records.get()), (Some(last_unix_micros as u64), 6));
     }
 }

@@ -7,6 +7,7 @@
 
 mod budget;
 mod clock;
+mod failures;
 mod histogram;
 mod member;
 mod observation;
@@ -15,9 +16,10 @@ mod traffic;
 mod writer;
 
 pub use budget::{Budget, Permit};
+pub use failures::{ByClass, Failures};
 pub use histogram::Histogram;
 pub use member::{Member, Role};
 pub use observation::{Extent, Measure, Observation, Reading, Unit};
-pub use progress::{Beat, Count, Failures, Observed, Phase, Progress};
+pub use progress::{Beat, Count, Observed, Phase, Progress};
 pub use traffic::{OTHER_TABLES, TABLES_MAX, Totals, Traffic};
 pub use writer::{BatchWriter, CaughtUp, Deliver, Draft, Outlet, Within};

@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::clock;
+use super::failures::{ByClass, Failures};
 use super::member::{Member, Role};
 use super::observation::{Extent, Observation};
 use super::traffic::Traffic;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::record::{Lineage, Position};
 
 /// A number that is added to or set.
@@ -38,41 +39,6 @@ impl Count {
     }
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-/// What went wrong and was tried again, by class, and whether it still does.
-#[derive(Debug, Default)]
-pub struct Failures {
-    counts: [Count; Class::ALL.len()],
-    current: Mutex<Option<String>>,
-}
-
-impl Failures {
-    pub fn add(&self, error: &Error) {
-        self.counts[error.class() as usize].add(1);
-        // Without the remedy, which is a line of its own.
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        *lock(&self.current) = Some(text);
-    }
-    /// It works again.
-    pub fn recovered(&self) {
-        *lock(&self.current) = None;
-    }
-    /// What is wrong now.
-    pub fn current(&self) -> Option<String> {
-        lock(&self.current).clone()
-    }
-    pub fn of(&self, class: Class) -> u64 {
-        self.counts[class as usize].get()
-    }
-    pub fn total(&self) -> u64 {
-        self.counts.iter().map(Count::get).sum()
     }
 }
 
@@ -155,10 +121,10 @@ pub struct Progress {
 
     /// Records all sinks together have taken. Written by the pipeline.
     pub delivered: Count,
-    /// How often a connection to the source or to a sink was lost and tried again. Written by the pipeline.
-    pub retries: Count,
+    /// How often the source, a sink or what catches a consumer up failed and was tried again, all together.
+    pub reconnects: Arc<ByClass>,
     /// What went wrong with the source; cured by [`Progress::connected`].
-    pub source: Failures,
+    pub source: Arc<Failures>,
     /// What went wrong with looking at the server beside the stream.
     pub observer: Failures,
     /// What went wrong with the offset store.
@@ -225,6 +191,18 @@ impl Progress {
         self.server_end_bytes.set(0);
         self.read_end_bytes.set(0);
         self.read_advanced_ms.set(clock::now_ms());
+    }
+
+    /// Of a stream beside this one, for one consumer: what its source fails of is the consumer's failure.
+    pub fn beside(&self, consumer: Option<&Member>) -> Progress {
+        let source = consumer.map(|consumer| consumer.failures.clone()).unwrap_or_default();
+        Progress { source, reconnects: self.reconnects.clone(), ..Progress::default() }
+    }
+
+    /// After a failure, which was counted: it is tried again. `of`: whose it is.
+    pub fn tries_again(&self, of: &Failures, error: &Error) {
+        of.reconnects.add(error.class());
+        self.reconnects.add(error.class());
     }
 
     /// The source reads: its rows, or its log.
@@ -399,19 +377,6 @@ mod tests {
         progress.member(Role::Consumer, "a");
         progress.leaves(&sink);
         assert_eq!(progress.members().iter().map(|member| member.role).collect::<Vec<_>>(), [Role::Consumer]);
-    }
-
-    #[test]
-    fn failures_are_counted_by_class_and_end() {
-        let failures = Failures::default();
-        failures.add(&Error::transient("reading").because("reset by peer").remedy("wait"));
-        failures.add(&Error::data("a value"));
-        assert_eq!((failures.of(Class::Transient), failures.of(Class::Config), failures.total()), (1, 0, 2));
-        assert_eq!(failures.current().as_deref(), Some("a value"));
-        failures.add(&Error::transient("reading").because("reset by peer"));
-        assert_eq!(failures.current().as_deref(), Some("reading: reset by peer"));
-        failures.recovered();
-        assert_eq!((failures.current(), failures.total()), (None, 3));
     }
 
     #[test]

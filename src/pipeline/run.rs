@@ -180,7 +180,7 @@ impl Pipeline {
             let anew = self.anew.take().filter(|_| !*self.stop.borrow());
             match result {
                 Err(lost) if lost.class() == Class::Lost && starts_over => {
-                    self.progress.source.add(&lost);
+                    self.progress.tries_again(&self.progress.source, &lost);
                     tracing::warn!(error = ?lost, "position lost, starting over with a snapshot as on_lost_position says");
                     self.forget()?;
                 }
@@ -385,6 +385,7 @@ impl Pipeline {
             match started {
                 Err(error) if error.is_transient() && self.options.wait_for_server => {
                     self.progress.source.add(&error);
+                    self.progress.tries_again(&self.progress.source, &error);
                     let delay = backoff.next();
                     let delay_ms = delay.as_millis() as u64;
                     tracing::warn!(?error, delay_ms, "the source cannot be made ready, trying again");
@@ -392,9 +393,17 @@ impl Pipeline {
                         return Ok(None);
                     }
                 }
-                started => return started.map(Some),
+                started => return started.map(Some).map_err(|error| self.given_up(error)),
             }
         }
+    }
+
+    /// The source failed, and is not tried again here. A lane's end is counted by whoever hears of it.
+    fn given_up(&self, error: Error) -> Error {
+        if self.remote.is_none() {
+            self.progress.source.add(&error);
+        }
+        error
     }
 
     /// The verdict, and what follows from it on the server and in the store.

@@ -160,15 +160,19 @@ impl Worker {
     /// Waits while the sink is paused. Whether everything ends meanwhile.
     async fn hold(&mut self) -> bool {
         let mut closed = self.lane.fanout.closed();
-        self.lane.member.holds();
         tokio::select! {
             biased;
-            _ = self.lane.paused.wait_for(|paused| !*paused) => {
-                self.lane.member.resumes();
-                false
-            }
+            () = self.resumed() => false,
             _ = closed.wait_for(|closed| *closed) => true,
         }
+    }
+
+    /// Waits while the sink is paused.
+    async fn resumed(&mut self) {
+        self.lane.member.holds();
+        // Where nobody is left to pause it, it is not paused.
+        let _ = self.lane.paused.wait_for(|paused| !*paused).await;
+        self.lane.member.resumes();
     }
 
     /// Writes what the sink does not have yet of the batch. Whether the limit was reached.
@@ -292,26 +296,21 @@ impl Worker {
         loop {
             if let Some(error) = failed.take() {
                 let error = error.context(format!("writing to sink {}", self.lane.name));
+                self.lane.member.failures.add(&error);
                 if !error.is_transient() {
                     return Err(error);
                 }
                 let delay = backoff.next();
-                self.lane.progress.retries.add(1);
-                self.lane.member.failed(&error);
+                self.lane.progress.tries_again(&self.lane.member.failures, &error);
                 tracing::warn!(
                     sink = self.lane.name,
                     ?error,
                     delay_ms = delay.as_millis() as u64,
                     "sink failed, trying again"
                 );
-                let paused = &mut self.lane.paused;
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = until_paused(paused) => {
-                        self.lane.member.holds();
-                        let _ = self.lane.paused.wait_for(|paused| !*paused).await;
-                        self.lane.member.resumes();
-                    }
+                // Paused meanwhile, it is opened again when it goes on.
+                if tokio::time::timeout(delay, until_paused(&mut self.lane.paused)).await.is_ok() {
+                    self.resumed().await;
                 }
             }
             match self.open_and_replay().await {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use script::{Event, Fault, Journal, Key, Log, Script, ScriptedSource, at};
 use store::SharedStore;
 use walbrook::error::{Class, Error, Result};
-use walbrook::flow::Progress;
+use walbrook::flow::{Progress, Role};
 use walbrook::offset::Store;
 use walbrook::pipeline::{LostPolicy, Options, Outcome, Pipeline, SinkSpec, SnapshotMode, StartAt, Until};
 
@@ -26,6 +26,7 @@ struct Bench {
     journal: Journal,
     log: Log,
     store: SharedStore,
+    progress: Arc<Progress>,
 }
 
 fn options() -> Options {
@@ -63,7 +64,8 @@ impl Running {
 impl Bench {
     fn new() -> Self {
         let journal = Journal::default();
-        Bench { log: Log::new(journal.clone()), store: SharedStore::new(&journal), journal }
+        let progress = Arc::default();
+        Bench { log: Log::new(journal.clone()), store: SharedStore::new(&journal), journal, progress }
     }
 
     fn sink(&self, name: &str) -> Script {
@@ -84,10 +86,18 @@ impl Bench {
             Store::new(Box::new(self.store.clone())),
             sinks.collect(),
             options,
-            Arc::new(Progress::default()),
+            self.progress.clone(),
             stopped,
         );
         Running { stop, ended: tokio::spawn(pipeline.run()) }
+    }
+
+    /// What was counted of this class in all runs: errors and reconnects of the source, of a sink, and reconnects of all.
+    fn counted(&self, class: Class, sink: &Script) -> [u64; 5] {
+        let (source, sink) = (&self.progress.source, self.progress.member(Role::Sink, &sink.name));
+        let counts = [&source.errors, &source.reconnects, &sink.failures.errors, &sink.failures.reconnects];
+        let [a, b, c, d] = counts.map(|counts| counts.of(class));
+        [a, b, c, d, self.progress.reconnects.of(class)]
     }
 
     async fn run(&self, sinks: &[&Script], options: Options) -> Result<Outcome> {
@@ -227,6 +237,8 @@ async fn a_sink_that_fails_gets_everything_behind_its_durable_point_again() {
     assert_eq!((failing.durable(), other.durable()), (bench.log.keys(), bench.log.keys()));
     assert_eq!(other.written().len(), 120, "the other one gets nothing twice");
     assert_eq!(other.opens(), 1);
+    assert_eq!(bench.counted(Class::Transient, &failing), [0, 0, 6, 6, 6]);
+    assert_eq!(bench.counted(Class::Transient, &other), [0, 0, 0, 0, 6]);
     let again = failing.written().len() - 120;
     assert!((1..=6 * 6).contains(&again), "only what was not durable, {again} rows, came again");
     durable_then_stored_then_confirmed(&bench.journal.events(), &[&failing, &other], 1);
@@ -257,6 +269,7 @@ async fn a_sink_that_fails_for_good_ends_the_pipeline_and_the_others_are_drained
     let error = bench.run(&[&failing, &other], options()).await.unwrap_err();
     assert_eq!(error.class(), Class::Data);
     assert!(format!("{error:?}").contains("sink failing"), "{error:?}");
+    assert_eq!(bench.counted(Class::Data, &failing), [0, 0, 1, 0, 0], "it was not tried again");
     // What had been delivered when it failed is durable and stored at the other one.
     let drained = other.durable();
     assert!(drained.len() >= 10, "{drained:?}");
@@ -277,6 +290,7 @@ async fn a_source_that_breaks_inside_a_transaction_repeats_nothing_at_the_sinks(
     assert_eq!(bench.run(&[&one, &two], until_now()).await.unwrap(), Outcome::Reached);
     assert_eq!(bench.log.starts(), [1, 1, 11, 11, 41, 81], "each time from the last whole transaction");
     assert!(bench.log.rows_sent() > 60, "the source did send rows again");
+    assert_eq!(bench.counted(Class::Transient, &one), [5, 5, 0, 0, 5]);
     for sink in [&one, &two] {
         assert_eq!(sink.written(), bench.log.keys());
         assert_eq!(sink.ends(), (1..=10).map(|n| n * 10).collect::<Vec<u64>>(), "every transaction ends once");
@@ -294,6 +308,7 @@ async fn a_source_that_fails_for_good_ends_the_pipeline_behind_what_it_has_deliv
     assert_eq!(error.class(), Class::Data);
     assert_eq!(bench.position(&sink), Some(51));
     assert_eq!(sink.durable(), bench.log.keys()[..11], "with the row in front of the break");
+    assert_eq!(bench.counted(Class::Data, &sink), [1, 0, 0, 0, 0]);
     // Going on delivers the torn transaction as a whole, and the sink takes back its part of it.
     assert_eq!(bench.run(&[&sink], until_now()).await.unwrap(), Outcome::Reached);
     assert_eq!(sink.durable(), bench.log.keys());
@@ -437,6 +452,7 @@ async fn a_lost_position_fails_or_starts_over_as_the_policy_says() {
     assert!(text.contains("the test took it") && text.contains("5 bytes"), "{text}");
     assert_eq!(bench.store.positions(), stored, "nothing was overwritten");
     assert_eq!(bench.log.snapshots(), 1);
+    assert_eq!(bench.counted(Class::Lost, &sink), [1, 0, 0, 0, 0]);
 
     let over = Options { on_lost_position: LostPolicy::Resnapshot, ..initial };
     let fresh = sink.clone();
@@ -452,6 +468,8 @@ async fn a_lost_position_fails_or_starts_over_as_the_policy_says() {
     assert_eq!(bench.run(&[&fresh], over).await.unwrap(), Outcome::Reached);
     assert_eq!(bench.log.snapshots(), 3);
     assert_eq!(bench.position(&fresh), Some(61));
+    assert_eq!(bench.counted(Class::Lost, &sink), [3, 2, 0, 0, 2], "the first of the three ended its run");
+    assert_eq!(bench.counted(Class::Transient, &sink), [1, 1, 0, 0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

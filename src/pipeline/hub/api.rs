@@ -27,7 +27,7 @@ pub enum From {
     Snapshot,
     /// With the oldest change that the server still holds.
     Earliest,
-    /// With what is committed from now on.
+    /// With what is committed from now on, also where the stream is still reading what was committed before.
     Latest,
 }
 
@@ -134,7 +134,7 @@ impl Default for HubOptions {
         HubOptions {
             // Two seconds of 20,000 changes of 200 bytes each.
             buffer_bytes: 8 << 20,
-            // As many marks are kept for it: some 100 bytes each.
+            // As many marks are kept for it: 100 to some 300 bytes each, by how far apart its commits are.
             max_unacked_batches: 4096,
             max_lanes: 4,
             lane_budget_bytes: 8 << 20,

@@ -22,7 +22,7 @@ use super::lane::{Errand, Lane, LaneEnd};
 use super::queue::{Queue, QueueEnd};
 use super::registry::{Main, Registry};
 use crate::error::{Error, Result};
-use crate::flow::Role;
+use crate::flow::{Member, Role};
 use crate::offset::{Checkpoint, Consumer, MemoryStore, Namespace, Standing, Store};
 use crate::pipeline::acks::MemberId;
 use crate::pipeline::backoff::Backoff;
@@ -145,6 +145,11 @@ impl Conductor {
         (self.epoch > 0).then_some(self.name.as_str())
     }
 
+    /// Ephemeral ones are not shown.
+    fn shown(&self, main: &Main) -> Option<Arc<Member>> {
+        self.durable().map(|name| main.progress.member(Role::Consumer, name))
+    }
+
     fn stored(&self) -> Result<Consumer, Ended> {
         let known = self.registry.known(&self.name).map_err(Ended::Failed)?;
         let known = known.ok_or_else(|| Ended::ByOperator(format!("consumer {:?} is forgotten", self.name)))?;
@@ -166,8 +171,8 @@ impl Conductor {
         loop {
             self.state.send_replace(State::Waiting);
             let Some(main) = self.registry.main().await else { return Ended::Stopping };
-            if let Some(name) = self.durable() {
-                self.feed.shown_as(main.progress.member(Role::Consumer, name), &main.progress);
+            if let Some(member) = self.shown(&main) {
+                self.feed.shown_as(member, &main.progress);
             }
             let stepped = match &self.member {
                 Some(_) => self.begin_live().await,
@@ -192,8 +197,10 @@ impl Conductor {
             self.leave().await;
             return Ok(());
         };
-        main.fanout.enter(id, &began);
-        self.read_live(&main, id, &queue, began);
+        // Where it begins ahead of the stream, all up to there is passed over.
+        let from = self.position()?.filter(|from| from.covers(&began)).unwrap_or(began);
+        main.fanout.enter(id, &from);
+        self.read_live(&main, id, &queue, from);
         self.live(&main, &queue).await
     }
 
@@ -223,7 +230,8 @@ impl Conductor {
         let store = self.lane_store(main, position.as_ref()).map_err(Ended::Failed)?;
         let takes_rows = std::mem::take(&mut self.rows_next);
         let errand = Errand { from: position, takes_rows, generation };
-        let lane = Lane::start(&self.registry, &self.name, store, errand, &self.feed, turn);
+        let progress = main.progress.beside(self.shown(main).as_deref());
+        let lane = Lane::start(&self.registry, &self.name, store, errand, &self.feed, progress, turn);
         self.lane = Some(lane.map_err(Ended::Failed)?);
         self.lane().await
     }
@@ -391,7 +399,14 @@ impl Conductor {
 
     /// A lane has ended that was not to end, or with an error.
     async fn lane_ended(&mut self, ended: Result<LaneEnd>) -> Result<(), Ended> {
+        let progress = self.lane.as_ref().map(|lane| lane.progress.clone());
         self.leave().await;
+        if let (Some(progress), Err(error)) = (&progress, &ended) {
+            progress.source.add(error);
+            if error.is_transient() {
+                progress.tries_again(&progress.source, error);
+            }
+        }
         match ended {
             Ok(LaneEnd::Stopped) => Ok(()),
             Ok(LaneEnd::Rewound) => {
@@ -413,6 +428,9 @@ impl Conductor {
     async fn live(&mut self, main: &Arc<Main>, queue: &Arc<Queue>) -> Result<(), Ended> {
         self.state.send_replace(State::Live);
         self.backoff.reset();
+        if let Some(member) = self.shown(main) {
+            member.failures.recovered();
+        }
         match queue.ended().await {
             // Too slow, or gone.
             QueueEnd::Dropped | QueueEnd::Finished => {

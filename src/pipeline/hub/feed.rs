@@ -150,7 +150,7 @@ impl Feed {
 
     fn show(&self, acked: &Unacked) {
         if let Some((member, progress)) = &*self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            member.acked(acked.records, acked.commits, acked.position.as_ref(), progress);
+            member.acked(acked.records, &acked.commits, acked.position.as_ref(), progress);
         }
     }
 

@@ -59,20 +59,21 @@ pub struct Lane {
     pub queue: Arc<Queue>,
     pub errand: Errand,
     fanout: Arc<OnceLock<Arc<Fanout>>>,
-    progress: Arc<Progress>,
+    pub progress: Arc<Progress>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<LaneEnd>>,
     _turn: OwnedSemaphorePermit,
 }
 
 impl Lane {
-    /// Starts one and gives it to the feed to read.
+    /// Starts one and gives it to the feed to read. `progress`: of the lane alone.
     pub fn start(
         registry: &Registry,
         name: &str,
         store: Store,
         errand: Errand,
         feed: &Feed,
+        progress: Progress,
         turn: OwnedSemaphorePermit,
     ) -> Result<Lane> {
         let Errand { from, takes_rows, .. } = &errand;
@@ -80,7 +81,7 @@ impl Lane {
         let appetite = Arc::new(Appetite::default());
         // Its budget limits it.
         let queue = Queue::new(usize::MAX, feed.news.clone(), appetite.clone());
-        let (fanout, progress) = (Arc::<OnceLock<Arc<Fanout>>>::default(), Arc::<Progress>::default());
+        let (fanout, progress) = (Arc::<OnceLock<Arc<Fanout>>>::default(), Arc::new(progress));
         let remote = Remote {
             name: name.to_owned(),
             queue: queue.clone(),

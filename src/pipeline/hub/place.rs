@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::Hub;
@@ -23,6 +24,9 @@ const UP_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const EDGE_POLL: Duration = Duration::from_millis(10);
+
+/// Of a place in the server's log.
+type Question = for<'s> fn(&'s mut (dyn Source + 'static)) -> BoxFuture<'s, Result<Position>>;
 
 fn failed(error: Error) -> Refused {
     Refused::Failed(error)
@@ -92,9 +96,9 @@ impl Hub {
             }
             (From::Earliest, _) => fresh(NewPlace::At(self.earliest().await?)),
             (From::Latest, _) => {
-                let (joined, began) = self.join(&main, Some(name), &feed).await?;
+                let (joined, from) = self.join_latest(&main, Some(name), &feed).await?;
                 member = Some(joined);
-                fresh(NewPlace::At(began))
+                fresh(NewPlace::At(from))
             }
         };
         let known = registry.change(name, &change).map_err(failed)?;
@@ -119,8 +123,8 @@ impl Hub {
             From::Snapshot => (None, None),
             From::Earliest => (None, Some(self.earliest().await?)),
             From::Latest => {
-                let (joined, began) = self.join(&main, None, &feed).await?;
-                (Some(joined), Some(began))
+                let (joined, from) = self.join_latest(&main, None, &feed).await?;
+                (Some(joined), Some(from))
             }
         };
         Ok(self.seat(&name, 0, feed, member, start))
@@ -128,6 +132,20 @@ impl Hub {
 
     fn feed(&self, durable: bool) -> Arc<Feed> {
         Feed::new(durable, self.registry.options.max_unacked_batches.max(1))
+    }
+
+    /// A place in the live stream, and where the client begins: where the stream is, or at the end of the server's log where
+    /// the stream has not come so far. Up to there the client is given nothing.
+    async fn join_latest(
+        &self,
+        main: &Arc<Main>,
+        durable: Option<&str>,
+        feed: &Feed,
+    ) -> Result<(Membership, Position), Refused> {
+        let tip = self.asked(|source| source.tip()).await?;
+        let (joined, began) = self.join(main, durable, feed).await?;
+        let from = if began.covers(&tip) { began } else { tip };
+        Ok((joined, from))
     }
 
     /// A place in the live stream, and where it begins: behind that everything waits for the client.
@@ -211,10 +229,15 @@ impl Hub {
     }
 
     async fn earliest(&self) -> Result<Position, Refused> {
+        self.asked(|source| source.earliest()).await
+    }
+
+    /// Asks the server by a connection beside the stream.
+    async fn asked(&self, question: Question) -> Result<Position, Refused> {
         let mut source = self.registry.sources.open(false).map_err(failed)?;
-        let earliest = tokio::time::timeout(ASK_TIMEOUT, source.earliest()).await;
+        let answer = tokio::time::timeout(ASK_TIMEOUT, question(&mut *source)).await;
         leave(&mut *source).await;
-        earliest.unwrap_or_else(|_| Err(unanswered())).map_err(failed)
+        answer.unwrap_or_else(|_| Err(unanswered())).map_err(failed)
     }
 
     /// Where the main stream is: behind the last whole transaction that was read. None before that is known.

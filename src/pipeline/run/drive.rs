@@ -114,7 +114,7 @@ impl Pipeline {
                     return Ok(Outcome::Stopped);
                 }
                 Err(error) if error.is_transient() => error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.given_up(error)),
             };
             if let Some(delivered) = delivered {
                 backoff.reset();
@@ -156,7 +156,7 @@ impl Pipeline {
                 result = self.source.snapshot(rows, resume, &before, outlet) => match result {
                     Ok(point) => return Ok(Some(point)),
                     Err(error) if error.is_transient() => error,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(self.given_up(error)),
                 },
                 _ = stop.wait_for(|stop| *stop) => return Ok(None),
             };
@@ -192,8 +192,8 @@ impl Pipeline {
         let mut failed = failed;
         loop {
             let delay = backoff.next();
-            self.progress.retries.add(1);
             self.progress.source.add(&failed);
+            self.progress.tries_again(&self.progress.source, &failed);
             tracing::warn!(
                 error = ?failed,
                 delay_ms = delay.as_millis() as u64,
@@ -218,7 +218,7 @@ impl Pipeline {
                 }
                 // No stream without a verdict: whoever answers next may be another server.
                 Err(error) if error.is_transient() => failed = error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.given_up(error)),
             }
         }
     }

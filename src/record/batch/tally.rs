@@ -142,26 +142,67 @@ impl BatchBuilder {
     }
 }
 
-/// The transactions whose commit is in a batch, or a part of one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The transactions whose commit is in a batch, or a part of one, in some hundred bytes: in groups that are the wider the
+/// longer they were committed before the last, so that whoever takes a group's oldest for all of it finds none of them
+/// more than twice as old as it is, or older by [`FINEST_MICROS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commits {
-    pub count: u64,
-    /// Of the first in the log's order, microseconds since 1970-01-01 UTC; 0 where there is none.
-    pub first_unix_micros: i64,
-    /// Of the last in the log's order, likewise.
+    /// Of the last in the log's order, microseconds since 1970-01-01 UTC; 0 where there is none.
     pub last_unix_micros: i64,
+    pub groups: Box<[Group]>,
+}
+
+/// Commits of about the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    pub count: u64,
+    /// Microseconds since 1970-01-01 UTC.
+    pub oldest_unix_micros: i64,
+    /// How much later than that they were, all together.
+    pub later_micros: u64,
+}
+
+/// A quarter of the shortest latency that is told from others.
+const FINEST_MICROS: u64 = 128;
+/// Each is twice as wide as the one before: the last begins more than a day before the last commit.
+const GROUPS_MAX: usize = 32;
+
+impl Commits {
+    pub fn count(&self) -> u64 {
+        self.groups.iter().map(|group| group.count).sum()
+    }
+
+    /// Of commits in the log's order, whose times need not rise.
+    pub fn new(unix_micros: impl Iterator<Item = i64> + Clone) -> Commits {
+        let Some(last_unix_micros) = unix_micros.clone().last() else { return Commits::default() };
+        let mut groups = [Group::default(); GROUPS_MAX];
+        for micros in unix_micros {
+            let before = last_unix_micros.saturating_sub(micros).max(0) as u64 / FINEST_MICROS;
+            let at = (u64::BITS - before.leading_zeros()) as usize;
+            groups[at.min(GROUPS_MAX - 1)].add(micros);
+        }
+        Commits { last_unix_micros, groups: groups.into_iter().filter(|group| group.count > 0).collect() }
+    }
+}
+
+impl Group {
+    fn add(&mut self, unix_micros: i64) {
+        if self.count == 0 {
+            self.oldest_unix_micros = unix_micros;
+        }
+        let apart = unix_micros.abs_diff(self.oldest_unix_micros);
+        let later = if unix_micros < self.oldest_unix_micros { apart.saturating_mul(self.count) } else { apart };
+        self.later_micros = self.later_micros.saturating_add(later);
+        self.oldest_unix_micros = self.oldest_unix_micros.min(unix_micros);
+        self.count += 1;
+    }
 }
 
 impl Batch {
-    /// How many transactions commit among these of its records, and when the first and the last did: one pass over its
-    /// transactions.
+    /// The transactions that commit among these of its records: two passes over its transactions.
     pub fn commits(&self, records: Range<usize>) -> Commits {
         let commits = self.commit_records().filter(|(record, _)| records.contains(record));
-        commits.fold(Commits::default(), |commits, (_, micros)| Commits {
-            count: commits.count + 1,
-            first_unix_micros: if commits.count == 0 { micros } else { commits.first_unix_micros },
-            last_unix_micros: micros,
-        })
+        Commits::new(commits.map(|(_, micros)| micros))
     }
 
     /// When the transactions were committed whose commit is in this batch, as far as the source says: microseconds since
@@ -171,7 +212,7 @@ impl Batch {
     }
 
     /// The record that is a transaction's commit, and when that was.
-    fn commit_records(&self) -> impl Iterator<Item = (usize, i64)> {
+    fn commit_records(&self) -> impl Iterator<Item = (usize, i64)> + Clone {
         let mut end = 0;
         self.txns.iter().enumerate().filter_map(move |(number, txn)| {
             // Records of a transaction are contiguous, and its commit is the last.
@@ -282,12 +323,40 @@ mod tests {
         let batch = batch.build(crate::record::Seq(1), crate::record::Mark::default(), None);
         assert_eq!(batch.commits_unix_micros().collect::<Vec<_>>(), [1, 3]);
         let commits = |records| {
-            let Commits { count, first_unix_micros, last_unix_micros } = batch.commits(records);
-            (count, first_unix_micros, last_unix_micros)
+            let commits = batch.commits(records);
+            (
+                commits.count(),
+                commits.groups.first().map_or(0, |group| group.oldest_unix_micros),
+                commits.last_unix_micros,
+            )
         };
         assert_eq!(commits(0..batch.len()), (2, 1, 3));
         assert_eq!((commits(1..batch.len()), commits(0..1), commits(1..2)), ((1, 3, 3), (1, 1, 1), (0, 0, 0)));
         let none = BatchBuilder::new(Origin::Stream).build(crate::record::Seq(2), crate::record::Mark::default(), None);
         assert_eq!(none.commits(0..none.len()), Commits::default());
+    }
+
+    proptest::proptest! {
+        /// Nothing is missing, the sum is exact, and nothing is taken for more than twice as old as it is.
+        #[test]
+        fn groups_hold_every_commit(times in proptest::collection::vec(0i64..20_000_000_000, 1..300), later in 0i64..1_000_000) {
+            let commits = Commits::new(times.iter().copied());
+            let (last, now) = (*times.last().unwrap(), times.iter().max().unwrap() + later);
+            proptest::prop_assert_eq!((commits.count(), commits.last_unix_micros), (times.len() as u64, last));
+            let sum: i64 = commits.groups.iter().map(|group| group.oldest_unix_micros * group.count as i64 + group.later_micros as i64).sum();
+            proptest::prop_assert_eq!(sum, times.iter().sum::<i64>());
+            let mut taken_for: Vec<i64> = Vec::new();
+            for group in &commits.groups {
+                taken_for.extend(std::iter::repeat_n(now - group.oldest_unix_micros, group.count as usize));
+            }
+            let mut ages: Vec<i64> = times.iter().map(|micros| now - micros).collect();
+            taken_for.sort_unstable();
+            ages.sort_unstable();
+            // A commit that is later than the last in the log's order is with those of its time.
+            let slack = FINEST_MICROS as i64 + times.iter().max().unwrap() - last;
+            for (age, taken) in ages.iter().zip(&taken_for) {
+                proptest::prop_assert!(taken >= age && *taken <= 2 * age + slack, "{} taken for {}", age, taken);
+            }
+        }
     }
 }

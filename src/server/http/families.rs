@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::health;
 use super::process::{self, Figures};
 use crate::error::Class;
-use crate::flow::{Failures, Histogram, Measure, Member, Observed, Phase, Progress, Role, Totals, Unit};
+use crate::flow::{ByClass, Failures, Histogram, Measure, Member, Observed, Phase, Progress, Role, Totals, Unit};
 use crate::record::{ByOperation, Counted, Lineage, Operation};
 use crate::source;
 
@@ -193,7 +193,9 @@ pub fn families() -> Vec<Family> {
         plain("walbrook_budget_used", Gauge, BYTES, "What rows in flight take; at the budget, reading waits", |view| {
             count(view.progress.budget()?.used_bytes() as u64)
         }),
-        errors("walbrook_store_errors", "Failed writes of the offset store, by class", |view| &view.progress.store),
+        by_class("walbrook_store_errors", "Failed writes of the offset store, by class", |view| {
+            &view.progress.store.errors
+        }),
         plain("walbrook_store_failing", Gauge, None, "1 while the offset store cannot be written", |view| {
             Some(flag(view.progress.store.current().is_some()))
         }),
@@ -220,10 +222,10 @@ fn traffic(name: &'static str, unit: Option<Unit>, help: &'static str, value: fn
     Family::new(name, Kind::Counter, unit, vec!["source", "table", "operation"], help, samples)
 }
 
-fn errors(name: &'static str, help: &'static str, failures: fn(&View) -> &Failures) -> Family {
+fn by_class(name: &'static str, help: &'static str, counts: fn(&View) -> &ByClass) -> Family {
     let samples = move |view: &View| -> Samples {
-        let failures = failures(view);
-        Class::ALL.map(|class| (vec![class.name().to_owned()], Value::Count(failures.of(class)))).into()
+        let counts = counts(view);
+        Class::ALL.map(|class| (vec![class.name().to_owned()], Value::Count(counts.of(class)))).into()
     };
     Family::new(name, Kind::Counter, None, vec!["class"], help, samples)
 }
@@ -279,17 +281,22 @@ fn source_families() -> Vec<Family> {
             let failing = view.progress.source.current().is_some() || view.progress.phase() == Phase::Starting;
             Some(flag(!failing))
         }),
-        errors(
+        by_class(
             "walbrook_source_errors",
             "Failures of the source, by class; each is followed by a reconnect or the end",
-            |view| &view.progress.source,
+            |view| &view.progress.source.errors,
         ),
-        errors("walbrook_look_errors", "Failures to ask the server about its log, by class", |view| {
-            &view.progress.observer
+        by_class("walbrook_source_reconnects", "Failures of the source that were tried again, by class", |view| {
+            &view.progress.source.reconnects
         }),
-        plain("walbrook_reconnects", Counter, None, "Times the source or a sink failed and was tried again", |view| {
-            count(view.progress.retries.get())
+        by_class("walbrook_look_errors", "Failures to ask the server about its log, by class", |view| {
+            &view.progress.observer.errors
         }),
+        by_class(
+            "walbrook_reconnects",
+            "Failures of the source, of sinks and of consumers' lanes that were tried again, all together, by class",
+            |view| &view.progress.reconnects,
+        ),
     ]
 }
 
@@ -333,6 +340,11 @@ fn snapshot_families() -> Vec<Family> {
 /// Sinks and consumers have the same series, each under its own name.
 fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
     use Kind::{Counter, Gauge};
+    let whose = match role {
+        Role::Sink => "the sink",
+        // A client's own are not known here.
+        Role::Consumer => "what catches the consumer up",
+    };
     let family = |name: &str, kind, unit, help: &str, value: fn(&View, &Member) -> Option<Value>| {
         let samples = move |view: &View| -> Samples {
             let members = view.members.iter().filter(|member| member.role == role);
@@ -340,22 +352,19 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
         };
         Family::new(format!("walbrook_{noun}_{name}"), kind, unit, vec![noun], help.replace("{}", noun), samples)
     };
-    let failures = move |view: &View| -> Samples {
-        let members = view.members.iter().filter(|member| member.role == role);
-        let classes = members.flat_map(|member| Class::ALL.map(|class| (member, class)));
-        let sample = |(member, class): (&Arc<Member>, Class)| {
-            (vec![member.name.clone(), class.name().to_owned()], Value::Count(member.failures.of(class)))
+    let by_class = |name: &str, help: &str, counts: fn(&Failures) -> &ByClass| {
+        let samples = move |view: &View| -> Samples {
+            let members = view.members.iter().filter(|member| member.role == role);
+            let classes = members.flat_map(|member| Class::ALL.map(|class| (member, class)));
+            let sample = |(member, class): (&Arc<Member>, Class)| {
+                let labels = vec![member.name.clone(), class.name().to_owned()];
+                (labels, Value::Count(counts(&member.failures).of(class)))
+            };
+            classes.map(sample).collect()
         };
-        classes.map(sample).collect()
+        let (name, help) = (format!("walbrook_{noun}_{name}"), help.replace("{}", whose));
+        Family::new(name, Counter, None, vec![noun, "class"], help, samples)
     };
-    let failures = Family::new(
-        format!("walbrook_{noun}_errors"),
-        Counter,
-        None,
-        vec![noun, "class"],
-        format!("Failures of the {noun} that were tried again, by class"),
-        failures,
-    );
     vec![
         family("records", Counter, None, "Records given to the {}", |_, member| count(member.records.get())),
         family("queue_batches", Gauge, None, "Batches that wait for the {} or are being written", |_, member| {
@@ -398,7 +407,7 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
                 }
                 Role::Consumer => {
                     "Of each transaction: from its commit, by the server's clock, until the {} had acknowledged it, by \
-                     ours; those of one batch count with the age of its first"
+                     ours; the sum is exact, a bucket may hold one that took half as long as it says"
                 }
             },
             |_, member| Some(histogram(&member.commit_to_durable_micros, 1e6)),
@@ -416,7 +425,10 @@ fn member_families(role: Role, noun: &'static str) -> Vec<Family> {
         family("failing", Gauge, None, "1 while the {} fails and is tried again", |_, member| {
             Some(flag(member.failures.current().is_some()))
         }),
-        failures,
+        by_class("errors", "Failures of {}, by class; each is followed by a reconnect or the end", |failures| {
+            &failures.errors
+        }),
+        by_class("reconnects", "Failures of {} that were tried again, by class", |failures| &failures.reconnects),
     ]
 }
 

@@ -190,7 +190,7 @@ mod tests {
         progress.observed(look(101, None));
         assert_eq!(readiness(&progress).reason, "ready: positions advance", "it got something a moment ago");
         // A consumer that stands is not asked.
-        progress.member(Role::Consumer, "c").failed(&Error::transient("slow"));
+        progress.member(Role::Consumer, "c").failures.add(&Error::transient("slow"));
         assert!(readiness(&progress).yes);
     }
 
@@ -203,7 +203,7 @@ mod tests {
             assert!(!answer.yes && answer.reason.contains(wanted) && !answer.reason.contains('\n'), "{answer:?}");
         };
         let sink = progress.member(Role::Sink, "a");
-        sink.failed(&Error::transient("writing\nlines").because("no space"));
+        sink.failures.add(&Error::transient("writing\nlines").because("no space"));
         reason("sink a fails: writing lines: no space");
         progress.observed(look(100, Some("replication slot \"s\" is gone")));
         reason("slot \"s\" is gone");

@@ -24,6 +24,7 @@ use walbrook::record::{Change, Origin, Seq};
 struct Bench {
     log: Log,
     store: SharedStore,
+    progress: Arc<Progress>,
 }
 
 struct Running {
@@ -43,7 +44,7 @@ impl Bench {
     /// keeps it there.
     fn without_versions() -> Self {
         let journal = Journal::default();
-        Bench { log: Log::new(journal.clone()), store: SharedStore::new(&journal) }
+        Bench { log: Log::new(journal.clone()), store: SharedStore::new(&journal), progress: Arc::default() }
     }
 
     fn start(&self) -> Running {
@@ -62,7 +63,7 @@ impl Bench {
             Store::new(Box::new(self.store.clone())),
             sinks,
             options,
-            Arc::new(Progress::default()),
+            self.progress.clone(),
             stopped,
         );
         let pipeline = pipeline.serving(hub.clone());

@@ -48,8 +48,8 @@ pub fn source(progress: &Progress, read: Option<&Position>, owner: u64) -> v1::S
         lag: Some(lag(known.then(|| progress.lag_bytes()), last_commit)),
         events: progress.events.get(),
         bytes: progress.stream_bytes.get(),
-        reconnects: progress.source.total(),
-        last_error: trouble.unwrap_or_default(),
+        reconnects: progress.source.reconnects.total(),
+        last_error: progress.source.last().unwrap_or_default(),
         snapshot,
         added_tables: Vec::new(),
     }
@@ -79,7 +79,7 @@ pub fn sink(member: &Member, progress: &Progress, owner: u64) -> v1::SinkStatus 
         state: state.into(),
         position: member.position().map(|at| position(&at, owner)),
         lag: Some(lag(member.lag(progress), member.last_commit_unix_micros())),
-        last_error: trouble.unwrap_or_default(),
+        last_error: member.failures.last().unwrap_or_default(),
     }
 }
 
@@ -133,18 +133,23 @@ mod tests {
         let progress = Progress::default();
         progress.enter(Phase::Stream);
         assert_eq!(source(&progress, None, 0).state(), v1::SourceState::Streaming);
-        progress.source.add(&crate::error::Error::transient("reading the log").because("reset by peer"));
+        let error = crate::error::Error::transient("reading the log").because("reset by peer").remedy("wait");
+        progress.source.add(&error);
+        progress.tries_again(&progress.source, &error);
         let status = source(&progress, None, 0);
         assert_eq!(
             (status.state(), status.last_error.as_str()),
-            (v1::SourceState::Reconnecting, "reading the log: reset by peer")
+            (v1::SourceState::Reconnecting, "reading the log: reset by peer\n  remedy: wait")
         );
         assert_eq!((status.reconnects, status.lag.unwrap().bytes), (1, None));
         progress.connected();
         let read = Position::Postgres(Lsn(0x16_B374_D848));
-        let streaming = source(&progress, Some(&read), 0);
-        assert_eq!(streaming.read.unwrap().text, "16/B374D848");
-        assert_eq!(source(&progress, None, 0).state(), v1::SourceState::Streaming);
+        let after = source(&progress, Some(&read), 0);
+        assert_eq!((after.state(), after.last_error), (v1::SourceState::Streaming, status.last_error));
+        assert_eq!(after.read.unwrap().text, "16/B374D848");
+        // What ends everything is no reconnect.
+        progress.source.add(&crate::error::Error::lost("the log is gone"));
+        assert_eq!(source(&progress, None, 0).reconnects, 1);
     }
 
     #[test]

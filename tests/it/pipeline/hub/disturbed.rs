@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::script::Script;
+use super::super::script::{Fault, Script};
 use super::*;
+use walbrook::error::Class;
+use walbrook::flow::Role;
 use walbrook::offset::OffsetStore;
 use walbrook::pipeline::{LostPolicy, SnapshotMode, StartAt};
 use walbrook::record::SinkOffset;
@@ -73,6 +75,77 @@ async fn what_is_acknowledged_between_lane_and_live_stream_does_not_come_again()
     let client = Client::attach(&running.hub, durable("a", From::Stored), held).await.unwrap();
     assert_eq!(client.attachment.start(), Some(&at(151)));
     drop(client);
+    running.stop().await;
+}
+
+/// A sink that takes nothing holds the stream up behind the server's end; who wants the latest gets what comes behind that,
+/// all of it, when the stream is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_is_the_servers_end_where_the_stream_is_behind() {
+    let bench = Bench::new();
+    let sink = Script::new("sink", &Journal::default());
+    sink.stick();
+    let spec = SinkSpec { name: "sink".to_owned(), sink: sink.sink(), start: StartAt::Now };
+    let running = bench.start_as(options(), vec![spec], HubOptions::default());
+    eventually("it has begun", || bench.store.base().is_some()).await;
+    bench.log.commit(40, 1, 100_000);
+    let read = super::super::settled(|| bench.log.rows_sent()).await;
+    assert!((1..40).contains(&read), "the budget of 1 MiB is used after {read} rows");
+    let hub = &running.hub;
+    let mut named = Client::attach(hub, durable("named", From::Latest), Held::default()).await.unwrap();
+    let mut nameless = Client::attach(hub, ephemeral(From::Latest), Held::default()).await.unwrap();
+    for client in [&named, &nameless] {
+        assert_eq!(client.attachment.start(), Some(&at(401)));
+    }
+    let gone = Client::attach(hub, durable("gone", From::Latest), Held::default()).await.unwrap();
+    drop(gone);
+    state_is(&running, "gone", State::Parked).await;
+    bench.log.commit(2, 1, 10);
+    sink.free();
+    bench.log.commit(3, 1, 10);
+    let mut back = Client::attach(hub, durable("gone", From::Stored), Held::default()).await.unwrap();
+    assert_eq!(back.attachment.start(), Some(&at(401)));
+    for client in [&mut named, &mut nameless, &mut back] {
+        client.until(5).await;
+        assert_eq!(client.held.rows, bench.log.keys_from(41), "nothing of what was before, and no gap");
+    }
+    eventually("nothing is held back", || bench.log.confirmed() == Some(451)).await;
+    let late = Client::attach(hub, durable("late", From::Latest), Held::default()).await.unwrap();
+    assert_eq!(late.attachment.start(), Some(&at(451)));
+    drop((named, nameless, back, late));
+    running.stop().await;
+}
+
+/// What a consumer's lane fails of is the consumer's failure, and none of the main stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_breaks_counts_for_its_consumer() {
+    let bench = Bench::without_versions();
+    bench.log.commit(20, 1, 10);
+    let running = bench.start();
+    eventually("it is at the edge", || bench.store.base() == Some(201)).await;
+    let failures = || bench.progress.member(Role::Consumer, "a").failures.clone();
+    let counted = |class: Class| {
+        let failures = failures();
+        [&failures.errors, &failures.reconnects, &*bench.progress.reconnects].map(|counts| counts.of(class))
+    };
+    bench.log.fail(Fault { transaction: 5, rows: 0, class: Class::Transient });
+    let mut client = Client::attach(&running.hub, durable("a", From::At(at(1))), Held::default()).await.unwrap();
+    client.until(20).await;
+    assert_eq!(client.held.rows, bench.log.keys());
+    state_is(&running, "a", State::Live).await;
+    assert_eq!((counted(Class::Transient), failures().current()), ([1, 1, 1], None));
+    drop(client);
+
+    bench.log.fail(Fault { transaction: 5, rows: 0, class: Class::Data });
+    let mut client = Client::attach(&running.hub, durable("a", From::At(at(1))), Held::default()).await.unwrap();
+    let ended = loop {
+        if let Err(ended) = client.step(true).await {
+            break ended;
+        }
+    };
+    assert!(matches!(&ended, Ended::Failed(error) if error.class() == Class::Data), "{ended:?}");
+    assert_eq!((counted(Class::Data), failures().current().is_some()), ([1, 0, 0], true));
+    assert_eq!(bench.progress.source.errors.total(), 0);
     running.stop().await;
 }
 

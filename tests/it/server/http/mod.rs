@@ -5,4 +5,5 @@ mod measured_consumer;
 mod openmetrics;
 mod page;
 mod ready;
+mod reconnects;
 mod running;

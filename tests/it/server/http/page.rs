@@ -71,9 +71,14 @@ async fn everything() -> Arc<Progress> {
         Reading { measure, label, value: 7.0 }
     });
     progress.observed(Observation { end_bytes: Some(500), readings: readings.collect(), trouble: None });
-    progress.source.add(&Error::transient("a failure"));
+    let failure = Error::transient("a failure");
+    progress.source.add(&failure);
+    progress.tries_again(&progress.source, &failure);
     progress.connected();
-    progress.member(Role::Sink, "files").failed(&Error::data("a value"));
+    progress.member(Role::Sink, "files").failures.add(&Error::data("a value"));
+    let lane = progress.beside(Some(&progress.member(Role::Consumer, "audit")));
+    lane.source.add(&failure);
+    lane.tries_again(&lane.source, &failure);
     progress.read_end_bytes.set(400);
     let deliver = Arc::new(Instantly { progress: progress.clone(), idle: tokio::sync::Notify::new() });
     let mut writer = BatchWriter::new(Outlet::new(budget, deliver, progress.clone()), Origin::Stream);
@@ -132,7 +137,14 @@ async fn every_family_is_exported_by_the_rules() {
         assert!(of("lag_seconds") > 1e6 && of("commit_to_durable_seconds_sum") > 1e6, "committed long ago");
     }
     assert_eq!(value("walbrook_sink_errors_total", &[("sink", "files"), ("class", Class::Data.name())]), 1.0);
-    assert_eq!(value("walbrook_source_errors_total", &[("class", "transient")]), 1.0);
+    let transient = ("class", "transient");
+    assert_eq!(value("walbrook_source_errors_total", &[transient]), 1.0);
+    assert_eq!(value("walbrook_source_reconnects_total", &[transient]), 1.0);
+    for errors in ["errors", "reconnects"] {
+        assert_eq!(value(&format!("walbrook_consumer_{errors}_total"), &[("consumer", "audit"), transient]), 1.0);
+    }
+    assert_eq!(value("walbrook_reconnects_total", &[transient]), 2.0);
+    assert_eq!(value("walbrook_reconnects_total", &[("class", "data")]), 0.0, "it was not tried again");
     assert_eq!((value("walbrook_source_lag_bytes", &[]), value("walbrook_source_log_end_bytes", &[])), (400.0, 500.0));
     assert_eq!((value("walbrook_ready", &[]), value("walbrook_sink_failing", &[("sink", "files")])), (0.0, 1.0));
     assert_eq!(value("walbrook_phase", &[("phase", "stream")]), 1.0);
