@@ -181,6 +181,7 @@ pub async fn grpc(
         tokens: grpc::Tokens::new(own.tokens.iter().map(|known| (known.token.expose(), role(known.role)))),
         web_origins: own.web_origins.clone(),
         max_connections: own.max_connections,
+        keepalive: own.keepalive,
         max_consumers: own.max_consumers,
         max_unacked_batches: own.max_unacked_batches,
     };

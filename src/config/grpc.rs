@@ -48,9 +48,12 @@ pub struct RawGrpc {
     /// How many consumers there may be: those that are connected, and durable ones that are not.
     #[schemars(range(min = 1, max = 10000))]
     pub max_consumers: u16,
-    /// How many connections there may be; more are closed at once.
+    /// How many connections there may be; more are refused. The process raises its limit of open files to what they need.
     #[schemars(range(min = 1, max = 100000))]
     pub max_connections: u32,
+    /// After how long a connection from which nothing comes is asked whether it is there, and after how long without an
+    /// answer it is closed.
+    pub keepalive: Span,
 }
 
 /// Files in PEM. They are read at the start.
@@ -130,6 +133,8 @@ impl Default for RawGrpc {
             max_lanes: 4,
             max_consumers: 64,
             max_connections: 1000,
+            // Proxies and NATs forget what is silent for a minute or more.
+            keepalive: Span::from_millis(20_000),
         }
     }
 }
@@ -149,6 +154,7 @@ pub struct Grpc {
     pub max_lanes: usize,
     pub max_consumers: usize,
     pub max_connections: usize,
+    pub keepalive: Duration,
 }
 
 /// 16 characters are 64 bits in hexadecimal digits: more than can be tried over a network.
@@ -162,6 +168,8 @@ const BUFFER_MIN_BYTES: u64 = 256 << 10;
 /// A lag that every restart of a client has.
 const MAX_LAG_MIN_BYTES: u64 = 16 << 20;
 const MAX_LAG_MIN_MS: u64 = 1_000;
+/// A busy client, or a way around the world, may take longer than less to answer.
+const KEEPALIVE_MIN_MS: u64 = 1_000;
 
 impl RawGrpc {
     /// What the schema cannot say; `fail` gets the key and what is wrong with it.
@@ -221,6 +229,9 @@ impl RawGrpc {
         if self.max_lag_time.as_millis() < MAX_LAG_MIN_MS {
             fail("max_lag_time", format!("{} is less than 1s", self.max_lag_time));
         }
+        if self.keepalive.as_millis() < KEEPALIVE_MIN_MS {
+            fail("keepalive", format!("{} is less than 1s", self.keepalive));
+        }
         well.then(|| Grpc {
             listen,
             tls: self.tls,
@@ -233,6 +244,7 @@ impl RawGrpc {
             max_lanes: self.max_lanes.into(),
             max_consumers: self.max_consumers.into(),
             max_connections: self.max_connections as usize,
+            keepalive: self.keepalive.duration(),
         })
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Invariants:
 //! - There are never more than `max_connections` connections and [`REFUSALS_MAX`] that are told so; further ones are closed
-//!   as they come. The files this process may open are not used up by clients.
+//!   as they come. The files this process may open are not used up by clients: its own limit is raised to what all of them
+//!   need, and where it may not be so high there are fewer connections.
 //! - A connection that does not finish its handshake, or that does not begin to speak HTTP, within [`HANDSHAKE`] is closed.
-//! - A peer that is gone is found out by a ping and closed within [`KEEPALIVE`] and [`KEEPALIVE_TIMEOUT`].
+//! - A peer that is gone, or reads nothing at all, is found out by a ping after `keepalive` and closed after another one.
 //! - What a connection may make us keep is the sum of the limits here: about 100 KiB of requests and one message a call.
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -32,9 +34,6 @@ use crate::error::{Error, Result};
 
 /// TLS' handshake takes two round trips and a signature; a client that needs ten seconds does something else.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Proxies and NATs forget what is silent for a minute or more.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A program has one or two streams and now and then a call beside them.
 const CALLS_MAX: u32 = 32;
 /// Before the first answer to a call: 64 KiB is more than one request of ours may have.
@@ -77,11 +76,18 @@ pub struct Listener {
     sockets: Vec<TcpListener>,
     tls: Option<Arc<Tls>>,
     max_connections: usize,
+    keepalive: Duration,
 }
 
 impl Listener {
-    /// Errors: Config, for an address that is not ours or in use.
-    pub async fn bind(addresses: &[SocketAddr], tls: Option<Tls>, max_connections: usize) -> Result<Listener> {
+    /// `keepalive`: after how long a silent peer is asked, and after how long without an answer it is left. Errors: Config,
+    /// for an address that is not ours or in use.
+    pub async fn bind(
+        addresses: &[SocketAddr],
+        tls: Option<Tls>,
+        max_connections: usize,
+        keepalive: Duration,
+    ) -> Result<Listener> {
         let mut sockets = Vec::new();
         for address in addresses {
             let socket = TcpListener::bind(address).await.map_err(|cause| {
@@ -91,18 +97,18 @@ impl Listener {
             })?;
             sockets.push(socket);
         }
-        let files = open_files_max().map(|files| files.saturating_sub(FILES_RESERVED).max(1));
-        let max_connections = match files {
-            Some(files) if files < max_connections => {
-                tracing::warn!(
-                    max_connections = files,
-                    "fewer connections than grpc.max_connections says, because this process may open few files (ulimit -n)"
-                );
-                files
-            }
-            _ => max_connections,
-        };
-        Ok(Listener { sockets, tls: tls.map(Arc::new), max_connections })
+        let open_files = open_files_max(max_connections.saturating_add(FILES_RESERVED));
+        let possible = open_files.saturating_sub(FILES_RESERVED).max(1);
+        if possible < max_connections {
+            tracing::warn!(
+                max_connections = possible,
+                open_files,
+                "fewer connections than grpc.max_connections says, because this process may not open more files: raise its \
+                 hard limit (ulimit -Hn, LimitNOFILE) to {FILES_RESERVED} more than grpc.max_connections, or lower that"
+            );
+        }
+        let max_connections = max_connections.min(possible);
+        Ok(Listener { sockets, tls: tls.map(Arc::new), max_connections, keepalive })
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -113,7 +119,7 @@ impl Listener {
     pub async fn serve(self, answer: impl Answer + Sync, stop: watch::Receiver<bool>) {
         let shared = Arc::new(Shared {
             tls: self.tls,
-            http: http(),
+            http: http(self.keepalive),
             places: Arc::new(Semaphore::new(self.max_connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         });
@@ -132,13 +138,13 @@ struct Shared {
     refusals: Arc<Semaphore>,
 }
 
-fn http() -> auto::Builder<TokioExecutor> {
+fn http(keepalive: Duration) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE).max_buf_size(HTTP1_BUFFER_BYTES);
     http.http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
         .max_concurrent_streams(CALLS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -301,9 +307,18 @@ impl AsyncWrite for Greeted {
     }
 }
 
-/// How many files this process may have open; none where that cannot be found out.
-fn open_files_max() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// How many files this process may have open, once its own limit (the soft one, often 1024) is raised to `needed`, as far as
+/// the hard one lets it.
+fn open_files_max(needed: usize) -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let unlimited = u64::MAX;
+    let (mut soft, hard) = (current.unwrap_or(unlimited), maximum.unwrap_or(unlimited));
+    let raised = hard.min(needed as u64);
+    if soft < raised {
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+            Ok(()) => soft = raised,
+            Err(error) => tracing::debug!(%error, "the limit of open files cannot be raised"),
+        }
+    }
+    usize::try_from(soft).unwrap_or(usize::MAX)
 }

@@ -15,6 +15,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic_health::pb::health_server::HealthServer;
@@ -48,6 +49,8 @@ pub struct Settings {
     /// Web pages that may call.
     pub web_origins: Vec<String>,
     pub max_connections: usize,
+    /// After how long a silent peer is asked, and after how long without an answer it is left.
+    pub keepalive: Duration,
     /// Subscriptions at once.
     pub max_consumers: usize,
     /// Of a durable consumer: batches that are sent and not acknowledged.
@@ -76,8 +79,8 @@ pub struct Server {
 impl Server {
     /// Errors: Config, for an address that cannot be listened on, or files of TLS that cannot be used.
     pub async fn bind(settings: Settings, served: Served) -> Result<Server> {
-        let Settings { listen, tls, tokens, web_origins, max_connections, max_consumers, max_unacked_batches } =
-            settings;
+        let Settings { listen, tls, tokens, web_origins, .. } = settings;
+        let Settings { max_connections, keepalive, max_consumers, max_unacked_batches, .. } = settings;
         let tls = tls.map(Tls::new).transpose()?;
         if tokens.is_empty() && tls.as_ref().is_none_or(|tls| !tls.asks_clients()) {
             let here = listen.iter().all(|address| address.ip().is_loopback());
@@ -88,7 +91,7 @@ impl Server {
                 );
             }
         }
-        let listener = Listener::bind(&listen, tls, max_connections).await?;
+        let listener = Listener::bind(&listen, tls, max_connections, keepalive).await?;
         for address in listener.addresses() {
             tracing::info!(%address, "listening for gRPC");
         }

@@ -5,9 +5,14 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use walbrook::proto::v1::admin_client::AdminClient;
 use walbrook::proto::v1::change_stream_client::ChangeStreamClient;
 use walbrook::proto::v1::{self, Start, subscribe_request, subscribe_response};
 
@@ -281,41 +286,201 @@ fn who_is_too_far_behind_is_detached_and_told_so() {
 }
 
 #[test]
-fn a_thousand_connections_are_too_many_and_do_no_harm() {
-    on_each("many", |db| {
+fn who_reads_nothing_for_too_long_is_detached_and_told_so() {
+    on_each("late", |db| {
         db.sql(T);
-        let sidecar = Sidecar::start(db, &["max_connections: 50"]);
+        let sidecar = Sidecar::start(db, &["max_lag_time: 10s", "keepalive: 2s"]);
         let witness = witness(&sidecar);
-        let sockets: Vec<TcpStream> = (0..open_files().min(1000))
-            .map_while(|_| {
-                let mut socket = TcpStream::connect(sidecar.address()).ok()?;
-                let _ = socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-                Some(socket)
-            })
-            .collect();
-        assert!(sockets.len() > 100, "{}", sockets.len());
-        write(db, 0, 100, 100);
-        assert_eq!(witness.wait_for(100).len(), 100);
-        let late = || {
-            let mut command = crate::support::walbrook();
-            command.args(["subscribe", &sidecar.address(), "--until", "current"]);
-            Program::start(command).end()
-        };
-        let refused = late();
-        assert_eq!(refused.code(), Some(1), "{}", refused.log);
+        let (asks, channel) = sidecar.connect();
+        let mut admin = AdminClient::new(channel);
+        // Its connection lives, and nobody takes what comes by it.
+        let runtime = busy_runtime();
+        let (_says, mut answers) = runtime.block_on(async {
+            let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.address())).expect("an address");
+            let channel = endpoint.connect().await.expect("a connection");
+            let open = v1::Open { consumer: "late".to_owned(), start: Start::Latest.into(), ..v1::Open::default() };
+            let (says, mut answers) =
+                call(channel, request(subscribe_request::Request::Open(open))).await.expect("a call");
+            answers.message().await.expect("an answer");
+            (says, answers)
+        });
+        write(db, 0, 400, 20_000);
+        assert_eq!(witness.wait_for(400).len(), 400);
+        eventually("it is detached", || {
+            let state = asks.block_on(state_of(&mut admin, "late"));
+            state.expect("a consumer") == v1::ConsumerState::Detached
+        });
+        let status = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(60), ended(&mut answers)).await.expect("an end")
+        });
+        assert!(status.code() == Code::ResourceExhausted && status.message().contains("max_lag_time"), "{status:?}");
         let high = sidecar.program.peak_kib();
-        assert!(high < (MEMORY_MIB + DEBUG_MIB) << 10, "{high} KiB");
-        drop(sockets);
-        eventually("there is room again", || late().code() == Some(0));
+        assert!(high < (MEMORY_MIB + LANES_MIB + DEBUG_MIB) << 10, "{high} KiB");
+        write(db, 400, 10, 10);
+        assert_eq!(witness.wait_for(410).len(), 410);
         witness.stop().ok();
-        assert!(sidecar.program.log().contains("max_connections"), "{}", sidecar.program.log());
+        sidecar.program.stop().ok();
     });
 }
 
-/// As many as this process may open, and some for itself.
-fn open_files() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").expect("the limits");
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("the limit");
-    let most: usize = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(1024);
-    most.saturating_sub(300)
+#[test]
+fn who_does_not_even_answer_is_left_and_loses_nothing() {
+    on_each("silent", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start(db, &["keepalive: 3s"]);
+        let witness = witness(&sidecar);
+        let (asks, channel) = sidecar.connect();
+        let mut admin = AdminClient::new(channel);
+        let open = |consumer: &str, start: Start| {
+            let open = v1::Open { consumer: consumer.to_owned(), start: start.into(), ..v1::Open::default() };
+            request(subscribe_request::Request::Open(open))
+        };
+        let (runtime, channel) = sidecar.connect();
+        let mut silent = runtime.block_on(async {
+            let mut calls = Vec::new();
+            for consumer in ["silent", ""] {
+                let (says, mut answers) = call(channel.clone(), open(consumer, Start::Latest)).await.expect("a call");
+                answers.message().await.expect("an answer");
+                calls.push((says, answers));
+            }
+            calls
+        });
+        // From here on its connection stands still.
+        write(db, 0, 400, 20_000);
+        assert_eq!(witness.wait_for(400).len(), 400);
+        eventually("both are left", || {
+            let status = asks.block_on(admin.get_status(v1::GetStatusRequest {})).expect("a status").into_inner();
+            let left = |consumer: &v1::ConsumerStatus| consumer.state() == v1::ConsumerState::Parked;
+            status.consumers.iter().filter(|consumer| consumer.name != "witness").all(left)
+        });
+        for (_, answers) in &mut silent {
+            assert_ne!(runtime.block_on(ended(answers)).code(), Code::Ok, "the connection broke");
+        }
+        let (runtime, channel) = sidecar.connect();
+        runtime.block_on(async {
+            let (says, mut answers) = call(channel, open("silent", Start::Stored)).await.expect("a call");
+            let mut changes = 0;
+            while changes < 400 {
+                let answer = tokio::time::timeout(Duration::from_secs(60), answers.message()).await.expect("in time");
+                if let Some(subscribe_response::Response::Batch(batch)) =
+                    answer.expect("an answer").expect("no end").response
+                {
+                    changes += batch.changes;
+                    let ack = subscribe_request::Request::Ack(v1::Ack { number: batch.number });
+                    says.send(request(ack)).await.expect("room");
+                }
+            }
+            assert_eq!(changes, 400, "all it had not acknowledged, once");
+        });
+        let high = sidecar.program.peak_kib();
+        assert!(high < (MEMORY_MIB + LANES_MIB + DEBUG_MIB) << 10, "{high} KiB");
+        witness.stop().ok();
+        sidecar.program.stop().ok();
+    });
+}
+
+/// A runtime whose connections answer pings while nobody waits for anything.
+fn busy_runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+async fn state_of(admin: &mut AdminClient<Channel>, name: &str) -> Option<v1::ConsumerState> {
+    let status = admin.get_status(v1::GetStatusRequest {}).await.expect("a status").into_inner();
+    status.consumers.into_iter().find(|consumer| consumer.name == name).map(|consumer| consumer.state())
+}
+
+/// A connection of its own, and what a first call by it heard.
+async fn stranger(sidecar: &Sidecar) -> Result<(HealthClient<Channel>, Result<(), Status>), tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.address())).expect("an address");
+    let mut client = HealthClient::new(endpoint.connect().await?);
+    let heard = client.check(HealthCheckRequest::default()).await.map(drop);
+    Ok((client, heard))
+}
+
+/// Clients with a connection each, who stay, until one is not let in.
+fn crowd(runtime: &Runtime, sidecar: &Sidecar) -> Vec<HealthClient<Channel>> {
+    let crowd = runtime.block_on(async {
+        let mut crowd = Vec::new();
+        while let Ok((client, Ok(()))) = stranger(sidecar).await {
+            crowd.push(client);
+            assert!(crowd.len() <= 1000, "more than max_connections are let in");
+        }
+        crowd
+    });
+    // It takes part in no more than sixteen at once, for two seconds each.
+    eventually("one too many is told why", || match runtime.block_on(stranger(sidecar)) {
+        Ok((_, Err(status))) => {
+            status.code() == Code::ResourceExhausted && status.message().contains("max_connections")
+        }
+        Ok((_, Ok(()))) => panic!("there was no room, and now there is"),
+        Err(_) => false,
+    });
+    crowd
+}
+
+/// This process may open so many files, if it may have them at all.
+fn may_open(files: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < files) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), ..limit }).expect("files enough for the test");
+    }
+}
+
+#[test]
+fn a_thousand_connections_are_served_and_more_are_refused() {
+    may_open(4096);
+    on_each("many", |db| {
+        db.sql(T);
+        // As a process mostly begins: its own limit is too low for a thousand, and may be raised.
+        let sidecar = Sidecar::start_limited(db, 1024, 4096);
+        let witness = witness(&sidecar);
+        let runtime = busy_runtime();
+        let mut crowd = crowd(&runtime, &sidecar);
+        assert_eq!(crowd.len(), 999, "and the witness");
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", sidecar.program.id())).expect("the limits");
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("the limit");
+        assert_eq!(files.split_whitespace().take(2).collect::<Vec<_>>(), ["1256", "4096"]);
+        let over: Vec<_> = runtime.block_on(async {
+            let mut over = Vec::new();
+            for _ in 0..100 {
+                over.push(stranger(&sidecar).await);
+            }
+            over
+        });
+        assert!(over.iter().all(|heard| !matches!(heard, Ok((_, Ok(()))))), "one of them was let in");
+        write(db, 0, 100, 100);
+        assert_eq!(witness.wait_for(100).len(), 100);
+        runtime.block_on(async {
+            for client in &mut crowd {
+                client.check(HealthCheckRequest::default()).await.expect("an answer, still");
+            }
+        });
+        let high = sidecar.program.peak_kib();
+        println!("a thousand connections: {high} KiB");
+        assert!(high < (MEMORY_MIB + DEBUG_MIB) << 10, "{high} KiB");
+        drop((crowd, over));
+        eventually("there is room again", || matches!(runtime.block_on(stranger(&sidecar)), Ok((_, Ok(())))));
+        witness.stop().ok();
+        let ended = sidecar.program.stop();
+        assert!(ended.log.contains("as many gRPC connections") && !ended.log.contains("panicked"), "{}", ended.log);
+        ended.ok();
+    });
+}
+
+#[test]
+fn where_few_files_may_be_open_there_are_fewer_connections() {
+    on_each("files", |db| {
+        db.sql(T);
+        let sidecar = Sidecar::start_limited(db, 300, 320);
+        assert!(sidecar.program.log().contains("may not open more files"), "{}", sidecar.program.log());
+        let witness = witness(&sidecar);
+        let runtime = busy_runtime();
+        let crowd = crowd(&runtime, &sidecar);
+        assert_eq!(crowd.len(), 320 - 256 - 1);
+        write(db, 0, 100, 100);
+        assert_eq!(witness.wait_for(100).len(), 100);
+        drop(crowd);
+        witness.stop().ok();
+        sidecar.program.stop().ok();
+    });
 }

@@ -11,6 +11,7 @@ mod returns;
 mod stream;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -92,8 +93,28 @@ impl Sidecar {
         Self::start_with(db, &format!("  tables: ['{}']\n", db.tables), &format!("grpc:\n{keys}"), port, dir)
     }
 
+    /// As [`Self::start`], where it may have so many files open: by its own limit, and at the most.
+    fn start_limited(db: &Db, soft: usize, hard: usize) -> Sidecar {
+        let program = walbrook();
+        let mut command = Command::new("bash");
+        let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let tables = format!("  tables: ['{}']\n", db.tables);
+        Self::start_by(command, db, &tables, "", 0, tempfile::tempdir().expect("a folder"))
+    }
+
     /// In lines of YAML: keys of `source`, and of the top beside it, which may end inside `grpc`.
     fn start_with(db: &Db, source: &str, top: &str, port: u16, dir: TempDir) -> Sidecar {
+        Self::start_by(walbrook(), db, source, top, port, dir)
+    }
+
+    fn start_by(mut command: Command, db: &Db, source: &str, top: &str, port: u16, dir: TempDir) -> Sidecar {
         let slot = if db.is_mysql() { String::new() } else { format!("  slot: {}\n", db.name) };
         let grpc = if top.contains("grpc:\n") { "" } else { "grpc:\n" };
         let yaml = format!(
@@ -103,7 +124,6 @@ impl Sidecar {
         );
         let file = dir.path().join("walbrook.yaml");
         std::fs::write(&file, yaml).expect("a file");
-        let mut command = walbrook();
         command.arg("run").arg("--config").arg(file);
         let program = Program::start(command);
         program.wait_for_log("listening for gRPC");
@@ -166,7 +186,7 @@ fn certificates(dir: &Path) -> PathBuf {
         echo extendedKeyUsage=clientAuth > client.ext
         for name in server client; do request $name -out $name.csr; sign $name; done
         chmod 600 *.key";
-    let mut bash = std::process::Command::new("bash");
+    let mut bash = Command::new("bash");
     let made = bash.args(["-ec", script]).current_dir(dir).output().expect("bash runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     dir.to_owned()
