@@ -82,7 +82,7 @@ async fn what_is_acknowledged_between_lane_and_live_stream_does_not_come_again()
 /// all of it, when the stream is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn latest_is_the_servers_end_where_the_stream_is_behind() {
-    let bench = Bench::new();
+    let bench = Bench::without_versions();
     let sink = Script::new("sink", &Journal::default());
     sink.stick();
     let spec = SinkSpec { name: "sink".to_owned(), sink: sink.sink(), start: StartAt::Now };
@@ -135,6 +135,7 @@ async fn a_lane_that_breaks_counts_for_its_consumer() {
     state_is(&running, "a", State::Live).await;
     assert_eq!((counted(Class::Transient), failures().current()), ([1, 1, 1], None));
     drop(client);
+    eventually("it has left", || !running.status("a").attached).await;
 
     bench.log.fail(Fault { transaction: 5, rows: 0, class: Class::Data });
     let mut client = Client::attach(&running.hub, durable("a", From::At(at(1))), Held::default()).await.unwrap();

@@ -291,13 +291,11 @@ fn who_reads_nothing_for_too_long_is_detached_and_told_so() {
         db.sql(T);
         let sidecar = Sidecar::start(db, &["max_lag_time: 10s", "keepalive: 2s"]);
         let witness = witness(&sidecar);
-        let (asks, channel) = sidecar.connect();
-        let mut admin = AdminClient::new(channel);
-        // Its connection lives, and nobody takes what comes by it.
         let runtime = busy_runtime();
+        let mut admin = AdminClient::new(runtime.block_on(connected(&sidecar)));
+        // Its connection lives, and nobody takes what comes by it.
         let (_says, mut answers) = runtime.block_on(async {
-            let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.address())).expect("an address");
-            let channel = endpoint.connect().await.expect("a connection");
+            let channel = connected(&sidecar).await;
             let open = v1::Open { consumer: "late".to_owned(), start: Start::Latest.into(), ..v1::Open::default() };
             let (says, mut answers) =
                 call(channel, request(subscribe_request::Request::Open(open))).await.expect("a call");
@@ -307,7 +305,7 @@ fn who_reads_nothing_for_too_long_is_detached_and_told_so() {
         write(db, 0, 400, 20_000);
         assert_eq!(witness.wait_for(400).len(), 400);
         eventually("it is detached", || {
-            let state = asks.block_on(state_of(&mut admin, "late"));
+            let state = runtime.block_on(state_of(&mut admin, "late"));
             state.expect("a consumer") == v1::ConsumerState::Detached
         });
         let status = runtime.block_on(async {
@@ -329,8 +327,8 @@ fn who_does_not_even_answer_is_left_and_loses_nothing() {
         db.sql(T);
         let sidecar = Sidecar::start(db, &["keepalive: 3s"]);
         let witness = witness(&sidecar);
-        let (asks, channel) = sidecar.connect();
-        let mut admin = AdminClient::new(channel);
+        let asks = busy_runtime();
+        let mut admin = AdminClient::new(asks.block_on(connected(&sidecar)));
         let open = |consumer: &str, start: Start| {
             let open = v1::Open { consumer: consumer.to_owned(), start: start.into(), ..v1::Open::default() };
             request(subscribe_request::Request::Open(open))
@@ -382,6 +380,12 @@ fn who_does_not_even_answer_is_left_and_loses_nothing() {
 /// A runtime whose connections answer pings while nobody waits for anything.
 fn busy_runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// A connection of its own.
+async fn connected(sidecar: &Sidecar) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.address())).expect("an address");
+    endpoint.connect().await.expect("a connection")
 }
 
 async fn state_of(admin: &mut AdminClient<Channel>, name: &str) -> Option<v1::ConsumerState> {
