@@ -35,7 +35,7 @@ pub async fn run(health: Health) -> Result<u8> {
     };
     match tokio::time::timeout(TIMEOUT, ask(&health)).await {
         Ok(Ok((well, answer))) => {
-            report::answer(answer.trim_end())?;
+            report::answer(&format!("{}\n", answer.trim_end()))?;
             Ok(u8::from(!well))
         }
         Ok(Err(error)) => Err(failed(error.to_string())),

@@ -98,7 +98,7 @@ fn the_shipped_configurations_are_accepted() {
     let yaml = map["data"]["walbrook.yaml"].as_str().expect("a file in the ConfigMap");
     let tls = dir.path().to_str().unwrap();
     certificate(dir.path());
-    std::fs::write(&config, yaml.replace("/etc/walbrook/tls", tls).replace(":5432", ":1")).unwrap();
+    std::fs::write(&config, yaml.replace("/etc/walbrook-tls", tls).replace(":5432", ":1")).unwrap();
     let mut check = walbrook();
     accepted(check.arg("check").arg("--config").arg(&config).env("TOKEN", "0123456789abcdef"));
 
