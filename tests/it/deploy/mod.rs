@@ -1,6 +1,7 @@
 //! What is deployed: as far as tools can be had, the files under `deploy/` are checked by those who will read them.
 
 mod examples;
+mod image;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -128,62 +129,4 @@ fn certificate(dir: &Path) {
             .args(["-subj", "/CN=walbrook", "-keyout", "tls.key", "-out", "tls.crt"])
             .current_dir(dir),
     );
-}
-
-/// What `gcr.io/distroless/cc` has besides certificates and time zones, and our program may need.
-const IMAGE_LIBRARIES: [&str; 8] = [
-    "linux-vdso.so.1",
-    "libc.so.6",
-    "libm.so.6",
-    "libgcc_s.so.1",
-    "libstdc++.so.6",
-    "libpthread.so.0",
-    "libdl.so.2",
-    "ld-linux-x86-64.so.2",
-];
-
-/// The image's last stage without Docker: the program, its C library, a folder for its state, and nothing else; read-only,
-/// and as the image's user.
-#[test]
-fn the_program_runs_in_an_empty_read_only_root() {
-    let program = env!("CARGO_BIN_EXE_walbrook");
-    let libraries = passes(Command::new("ldd").arg(program));
-    let root = tempfile::tempdir().unwrap();
-    let place = |path: &str| {
-        let to = root.path().join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        to
-    };
-    for line in libraries.lines() {
-        let mut words = line.split_whitespace();
-        let name = words.next().expect("a library");
-        let short = name.rsplit('/').next().unwrap_or(name);
-        assert!(IMAGE_LIBRARIES.contains(&short), "the image has no {short}");
-        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
-            std::fs::copy(path, place(path)).unwrap();
-        }
-    }
-    std::fs::copy(program, place("/usr/local/bin/walbrook")).unwrap();
-    std::fs::create_dir_all(root.path().join("var/lib/walbrook")).unwrap();
-    let enters = |command: &str| {
-        let script = format!(
-            "set -e; mount --bind {0} {0}; mount -t tmpfs -o uid=65532,mode=0700 tmpfs {0}/var/lib/walbrook
-             mount -o remount,bind,ro {0}; exec chroot --userspec=65532:65532 {0} /usr/local/bin/walbrook {command}",
-            root.path().display()
-        );
-        Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().expect("unshare runs")
-    };
-    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
-        return skip("the image's root: mounting wants root");
-    }
-    let version = enters("--version");
-    assert_eq!(text(&version.stdout).trim(), concat!("walbrook ", env!("CARGO_PKG_VERSION")), "{version:?}");
-    // It makes its store, which is all that it writes; then nobody answers.
-    let tail = enters("tail postgres://nobody@127.0.0.1:1/none --state-dir /var/lib/walbrook/state --slot s");
-    assert_eq!(tail.status.code(), Some(1), "{tail:?}");
-    assert!(text(&tail.stderr).contains("127.0.0.1:1"), "{tail:?}");
-    // The health check of the image.
-    let health = enters("health 127.0.0.1:1");
-    assert_eq!(health.status.code(), Some(1), "{health:?}");
-    assert!(text(&health.stderr).contains("http.listen"), "{health:?}");
 }
