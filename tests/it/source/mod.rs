@@ -95,4 +95,4 @@ macro_rules! on_every_server {
     };
 }
 use on_every_server;
-pub use program::{Program, brief, eventually};
+pub use program::{PATIENCE, Program, brief, eventually};

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::Subject;
 use crate::support::walbrook;
 
-/// Far more than anything here takes, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Far more than anything here takes, also on a machine that is four times slower and does much else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running walbrook whose lines are collected. Dropping it kills it.
 pub struct Program {
@@ -111,9 +111,9 @@ impl Program {
         self.lines.text.lock().unwrap().log.clone()
     }
 
-    /// Waits until enough has been said; gives the records so far.
+    /// Waits until enough has been said; gives what has been said.
     #[track_caller]
-    fn wait_until(&self, what: &str, mut enough: impl FnMut(&[Value], &str) -> bool) -> Vec<Value> {
+    fn wait_until(&self, what: &str, mut enough: impl FnMut(&[Value], &str) -> bool) -> MutexGuard<'_, Text> {
         let deadline = Instant::now() + PATIENCE;
         let mut text = self.lines.text.lock().unwrap();
         while !enough(&text.records, &text.log) {
@@ -121,23 +121,24 @@ impl Program {
             assert!(!left.is_zero(), "no {what} in {PATIENCE:?}: {:#?}\n{}", brief(&text.records), text.log);
             text = self.lines.more.wait_timeout(text, left).unwrap().0;
         }
-        text.records.clone()
+        text
     }
 
+    /// Gives the records so far, all of them: not to be asked again and again.
     #[track_caller]
     pub fn wait_for(&self, records: usize) -> Vec<Value> {
-        self.wait_until(&format!("{records} records"), |found, _| found.len() >= records)
+        self.wait_until(&format!("{records} records"), |found, _| found.len() >= records).records.clone()
     }
 
     /// Takes every record there is and will be, each once, until one of them is enough.
     #[track_caller]
     pub fn wait_until_one(&self, what: &str, mut enough: impl FnMut(&Value) -> bool) {
         let mut seen = 0;
-        self.wait_until(what, |found, _| {
+        drop(self.wait_until(what, |found, _| {
             let new = &found[seen..];
             seen = found.len();
             new.iter().any(&mut enough)
-        });
+        }));
     }
 
     /// Waits for a record by what [`brief`] says of it.
@@ -149,7 +150,7 @@ impl Program {
     /// Waits until the log says this.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) {
-        self.wait_until(&format!("log of {text:?}"), |_, log| log.contains(text));
+        drop(self.wait_until(&format!("log of {text:?}"), |_, log| log.contains(text)));
     }
 
     pub fn signal(&self, name: &str) {

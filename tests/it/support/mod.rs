@@ -36,6 +36,15 @@ pub fn skip(reason: &str) {
     }
 }
 
+/// What ends somebody whom a scope waits for: done also where a test fails, which would never come to its end otherwise.
+pub struct AtEnd<F: Fn()>(pub F);
+
+impl<F: Fn()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let configures = ["PG", "MYSQL", "WALBROOK_", "SOURCE_", "SINK_"];

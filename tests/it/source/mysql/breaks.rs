@@ -46,6 +46,7 @@ fn a_killed_dump_loses_and_repeats_nothing(db: &MySql<'_>) {
     let stream = Stream::new(db, &[]);
     let (program, rows) = (stream.start(&[]), 1500);
     let mut session = db.session();
+    eventually("it streams", || !db.connections(true).is_empty());
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(session.as_mut(), 0, rows, Duration::from_millis(3)));
         let mut random = StdRng::seed_from_u64(1);

@@ -1,6 +1,6 @@
 //! Another server takes over while a stream runs.
 
-use super::{MySql, ids_of};
+use super::{MySql, ids_of, last_id_of};
 use crate::source::Subject;
 use crate::source::program::{Stream, eventually};
 use crate::support::mysql::{Server, Version};
@@ -54,13 +54,13 @@ fn a_replica_takes_over_within_one_run() {
         others.iter_mut().for_each(|other| assert_eq!(other.sql("select 1"), ["1"]));
         program.signal("CONT");
         write(&replica, db.name(), 100..150);
-        eventually("those of the new server are there", || ids_of(&file).last() == Some(&149));
+        eventually("those of the new server are there", || last_id_of(&file) == Some(149));
         assert_eq!(ids_of(&file), (1..150).collect::<Vec<_>>(), "{}: {}", version.name(), program.log());
         program.stop().ok();
         others.iter_mut().for_each(|other| assert_eq!(other.sql("select 1"), ["1"], "nobody else was disturbed"));
         write(&replica, db.name(), 150..160);
         let again = crate::source::program::Program::start(command());
-        eventually("the next run goes on", || ids_of(&file).last() == Some(&159));
+        eventually("the next run goes on", || last_id_of(&file) == Some(159));
         again.stop().ok();
         assert_eq!(ids_of(&file), (1..160).collect::<Vec<_>>(), "{}", version.name());
     }

@@ -118,6 +118,13 @@ impl Subject for MySql<'_> {
 }
 
 /// The ids of a file's rows so far, in its order.
+/// The id of a file's last record, where it can be read: what is being taken back may be there in part.
+fn last_id_of(file: &std::path::Path) -> Option<u64> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let line = bytes.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice::<serde_json::Value>(line).ok()?["after"]["id"].as_u64()
+}
+
 fn ids_of(file: &std::path::Path) -> Vec<u64> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));

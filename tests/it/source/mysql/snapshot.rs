@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{MySql, numbers, on_every_version};
 use crate::source::Subject;
-use crate::source::program::{assert_in_order, eventually, place, run, tail};
+use crate::source::program::{assert_in_order, place, run, tail};
 use crate::support::mysql::{Server, Version};
 
 on_every_version!(every_kind_of_key, rows_that_change_meanwhile);
@@ -156,9 +156,7 @@ fn rows_that_change_meanwhile(db: &MySql<'_>) {
         let program = run(db, &db.url(), dir.path(), "snapshot_workers: 2, snapshot_chunk: 1MiB", "");
         writer.join().unwrap();
         db.execute("insert into t values (1000000, 0, 'last')");
-        eventually("the last row comes", || {
-            program.wait_for(1).last().is_some_and(|record| record["after"]["id"] == 1_000_000)
-        });
+        program.wait_until_one("the last row", |record| record["after"]["id"] == 1_000_000);
         program.stop().ok()
     });
     // Rows of a snapshot come as its workers read them, before everything of the log.

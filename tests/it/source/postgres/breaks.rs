@@ -42,6 +42,8 @@ fn a_killed_sender_loses_and_repeats_nothing(db: &Postgres<'_>) {
     let stream = Stream::new(db, &[]);
     let (program, rows) = (stream.start(&[]), 1500);
     let mut session = db.session();
+    let active = format!("select active from pg_replication_slots where slot_name = '{}'", db.stream_name());
+    eventually("it streams", || db.query(&active) == "t");
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(session.as_mut(), rows, Duration::from_millis(3)));
         let mut random = StdRng::seed_from_u64(1);
@@ -194,10 +196,10 @@ fn a_restarted_server_is_found_again() {
     }
 }
 
-/// The server gives up a client that is silent for 2 s; a reader that does not read for longer must not make us silent.
+/// The server gives up a client that is silent for 6 s, which a process on a busy machine may well be for one or two; a reader that does not read for longer must not make us silent.
 #[test]
 fn a_stuck_reader_does_not_cost_the_connection() {
-    let Some(server) = Server::own(Version::V17, &["wal_sender_timeout=2s"]) else { return };
+    let Some(server) = Server::own(Version::V17, &["wal_sender_timeout=6s"]) else { return };
     let db = Postgres::new(server.database("stuck"));
     db.execute(T);
     let stream = Stream::new(&db, &["--memory", "1MiB"]);
@@ -209,7 +211,7 @@ fn a_stuck_reader_does_not_cost_the_connection() {
     let sender = "select active_pid from pg_replication_slots";
     eventually("it streams", || !db.query(sender).is_empty());
     let before = db.query(sender);
-    std::thread::sleep(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(15));
     assert_eq!(db.query(sender), before, "the same connection: {}", program.log());
     assert!(!program.log().contains("trying again"), "{}", program.log());
     read.send(()).unwrap();
