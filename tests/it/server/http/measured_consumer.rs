@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use walbrook::proto::v1::change_stream_client::ChangeStreamClient;
 use walbrook::proto::v1::{self, Start, subscribe_request, subscribe_response};
 
-use super::measured::{client, log_end, stamp, unix_micros};
+use super::measured::{client, log_end, looked, stamp, unix_micros};
 use super::running::{Server, Sidecar, servers};
 use crate::source::eventually;
+use crate::support::AtEnd;
 
 const ROWS: usize = 4_000;
 /// For how long the client keeps an acknowledgement to itself, once.
@@ -305,19 +306,14 @@ fn lag_of_a_consumer_that_stops_reading_is_what_the_server_has_written_since() {
                     }
                 }
             });
+            let _end = AtEnd(|| stop.store(true, Ordering::Relaxed));
             for _ in 0..5 {
                 std::thread::sleep(Duration::from_millis(300));
-                let (end_before, since) = (log_end(&server), Instant::now());
-                let (mut lag_bytes, mut lag_s, mut times) = (0.0, 0.0, (0, 0));
-                eventually("a look at the log", || {
-                    let (elapsed, before) = (since.elapsed(), unix_micros());
-                    let page = sidecar.metrics();
-                    times = (before, unix_micros());
-                    let value = |name, labels| page.value(name, labels).unwrap_or_else(|| panic!("no {name}"));
-                    lag_bytes = value("walbrook_consumer_lag_bytes", NAME);
-                    lag_s = value("walbrook_consumer_lag_seconds", NAME);
-                    value("walbrook_source_look_age_seconds", &[]) < elapsed.as_secs_f64()
-                });
+                let end_before = log_end(&server);
+                let (asked, page) = looked(&sidecar);
+                let times = (asked, unix_micros());
+                let value = |name| page.value(name, NAME).unwrap_or_else(|| panic!("no {name}"));
+                let (lag_bytes, lag_s) = (value("walbrook_consumer_lag_bytes"), value("walbrook_consumer_lag_seconds"));
                 let end_after = log_end(&server);
                 let (least, most) = ((end_before - behind_next) as f64, (end_after - before_last) as f64);
                 println!("lag: {least} <= {lag_bytes} <= {most} bytes");
@@ -328,7 +324,6 @@ fn lag_of_a_consumer_that_stops_reading_is_what_the_server_has_written_since() {
                 println!("lag: {least} <= {lag_s} <= {most} s");
                 assert!(least <= lag_s + 1e-3 && lag_s <= most + 1e-3, "{least} <= {lag_s} <= {most}");
             }
-            stop.store(true, Ordering::Relaxed);
         });
         consumer.reads(true);
         let rows: usize = server.sql("select count(*) from stamps").parse().expect("a count");

@@ -8,10 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::openmetrics::Page;
+use crate::source::PATIENCE;
 use crate::support::{self, mysql, walbrook};
-
-/// Far more than anything here takes, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server of one test's own, with the database `shop`.
 pub enum Server {
