@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use prost::Message as _;
 use tonic::Code;
@@ -13,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 use walbrook::proto::v1;
 
 use super::{Db, Sidecar, certificates, on_each, subscribe};
-use crate::source::eventually;
+use crate::source::{PATIENCE, eventually};
 use crate::support::{Server, Version};
 
 fn postgres(prefix: &str, test: impl Fn(&Db)) {
@@ -133,7 +132,7 @@ fn health_tells_the_truth() {
 /// By HTTP/1.1, as a browser would: status, body.
 fn by_web(sidecar: &Sidecar, path: &str, message: &[u8], headers: &str) -> (String, Vec<u8>) {
     let mut socket = TcpStream::connect(sidecar.address()).expect("a connection");
-    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let framed = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\nconnection: close\r\n{headers}\

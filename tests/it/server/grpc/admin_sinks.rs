@@ -11,6 +11,7 @@ use walbrook::proto::v1::{self, member};
 
 use super::{Db, Sidecar, on_each};
 use crate::source::eventually;
+use crate::support::free_port;
 
 /// An operator of a running sidecar.
 struct Operator {
@@ -104,7 +105,7 @@ fn insert(db: &Db, id: i64) {
 fn a_paused_sink_takes_nothing_and_goes_on_where_it_was_also_behind_a_crash() {
     on_each("pauses", |db| {
         db.sql("create table t (id int primary key, v varchar(40)); insert into t values (1, 'a')");
-        let sidecar = start(db, 0, tempfile::tempdir().expect("a folder"));
+        let sidecar = start(db, free_port(), tempfile::tempdir().expect("a folder"));
         let mut operator = Operator::of(&sidecar);
         insert(db, 2);
         eventually("both have it", || ids(&sidecar, "a") == [1, 2] && ids(&sidecar, "b") == [1, 2]);

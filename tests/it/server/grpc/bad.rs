@@ -17,7 +17,7 @@ use walbrook::proto::v1::change_stream_client::ChangeStreamClient;
 use walbrook::proto::v1::{self, Start, subscribe_request, subscribe_response};
 
 use super::{Db, Sidecar, on_each};
-use crate::source::{Program, eventually};
+use crate::source::{PATIENCE, Program, eventually};
 
 const T: &str = "create table t (id int primary key, v text)";
 
@@ -64,10 +64,11 @@ fn witness(sidecar: &Sidecar) -> Program {
 
 /// So many rows of so many bytes each, as transactions of ten.
 fn write(db: &Db, first: u32, rows: u32, bytes: u32) {
-    for start in (first..first + rows).step_by(10) {
+    let insert = |start: u32| {
         let values: Vec<String> = (start..start + 10).map(|id| format!("({id}, repeat('x', {bytes}))")).collect();
-        db.sql(&format!("insert into t values {}", values.join(", ")));
-    }
+        format!("insert into t values {};\n", values.join(", "))
+    };
+    db.sql(&(first..first + rows).step_by(10).map(insert).collect::<String>());
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn garbage_is_answered_or_hung_up_on() {
             [&b"POST / HTTP/1.1\r\n"[..], &b"x: y\r\n".repeat(20_000)].concat(),
         ] {
             let mut socket = TcpStream::connect(sidecar.address()).expect("a connection");
-            socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             // It may be hung up on meanwhile.
             let _ = socket.write_all(&garbage);
             let _ = socket.shutdown(std::net::Shutdown::Write);
@@ -203,7 +204,7 @@ fn who_asks_for_a_million_batches_and_acknowledges_none_gets_as_many_as_are_allo
                 }
             }
             while changes < 200 {
-                let answer = tokio::time::timeout(Duration::from_secs(60), answers.message()).await.expect("in time");
+                let answer = tokio::time::timeout(PATIENCE, answers.message()).await.expect("in time");
                 if let Some(subscribe_response::Response::Batch(batch)) =
                     answer.expect("an answer").expect("no end").response
                 {
@@ -277,9 +278,8 @@ fn who_is_too_far_behind_is_detached_and_told_so() {
         db.sql(&format!("insert into t values {}", rows.join(", ")));
         let copies = (1..120).map(|tens| format!("insert into t select id + {tens}0, v from t where id < 10;"));
         db.sql(&copies.collect::<Vec<_>>().join("\n"));
-        let status = runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(60), ended(&mut answers)).await.expect("an end")
-        });
+        let status =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, ended(&mut answers)).await.expect("an end") });
         assert!(status.code() == Code::ResourceExhausted && status.message().contains("max_lag_bytes"), "{status:?}");
         sidecar.program.stop().ok();
     });

@@ -88,6 +88,12 @@ impl Sidecar {
         Self::start_at(db, grpc, 0, tempfile::tempdir().expect("a folder"))
     }
 
+    /// One that may be [`Sidecar::killed`]: not on a port of those that clients get, or somebody's end could be there when it
+    /// comes back.
+    fn mortal(db: &Db) -> Sidecar {
+        Self::start_at(db, &[], support::free_port(), tempfile::tempdir().expect("a folder"))
+    }
+
     fn start_at(db: &Db, grpc: &[&str], port: u16, dir: TempDir) -> Sidecar {
         let keys: String = grpc.iter().map(|key| format!("  {key}\n")).collect();
         Self::start_with(db, &format!("  tables: ['{}']\n", db.tables), &format!("grpc:\n{keys}"), port, dir)
