@@ -1,6 +1,7 @@
 //! What a value's JSON has to be, from what psql prints.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -133,53 +134,84 @@ pub const PINS: &str = "set client_encoding to 'UTF8'; set quote_all_identifiers
 /// Printed for NULL; no value of the tests is this.
 const NULL: &str = "<<NULL 7c1f>>";
 
-/// The rows of a query of `width` columns as psql prints them, with zero bytes between; None for NULL.
-pub fn rows(db: &Database<'_>, width: usize, query: &str) -> Vec<Vec<Option<String>>> {
-    let pset = format!("\\pset null '{NULL}'\n\\pset fieldsep_zero on\n\\pset recordsep_zero on\n");
-    let text = db.psql(&format!("{PINS}{pset}{query};\n"));
-    if text.is_empty() {
-        return Vec::new();
+/// Printed behind the rows of a query; no value of the tests is this.
+const END: &str = "<<END 7c1f>>";
+
+/// Rows of cells, None for NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// The rows of queries as psql prints them, with zero bytes between. Each query with the number of its columns. One client for
+/// all of them: to start it takes longer than most queries.
+pub fn rows(db: &Database<'_>, queries: &[(usize, String)]) -> Vec<Rows> {
+    let mut script = format!("{PINS}\\pset null '{NULL}'\n\\pset fieldsep_zero on\n\\pset recordsep_zero on\n");
+    for (_, query) in queries {
+        let _ = writeln!(script, "{query};\nselect '{END}';");
     }
-    let text = text.strip_suffix('\0').unwrap_or_else(|| panic!("the last record has no end: {text:?}"));
-    let fields: Vec<Option<String>> = text.split('\0').map(|field| (field != NULL).then(|| field.into())).collect();
-    assert_eq!(fields.len() % width, 0, "{query} gave {} fields", fields.len());
-    fields.chunks(width).map(<[_]>::to_vec).collect()
+    let text = db.psql(&script);
+    let mut fields = text.split('\0');
+    let of_one = |(width, query): &(usize, String)| {
+        let found: Vec<Option<String>> = fields
+            .by_ref()
+            .take_while(|field| *field != END)
+            .map(|field| (field != NULL).then(|| field.into()))
+            .collect();
+        assert_eq!(found.len() % width, 0, "{query} gave {} fields", found.len());
+        found.chunks(*width).map(<[_]>::to_vec).collect()
+    };
+    let all = queries.iter().map(of_one).collect();
+    assert_eq!(fields.collect::<Vec<_>>(), [""], "the last record has an end");
+    all
 }
 
-/// What a column has to be in every row, by the row's `id`.
-pub fn column(db: &Database<'_>, table: &str, column: &str, kind: &Kind) -> BTreeMap<i64, Expected> {
+/// A column of a table: the table's name, its own, and what it holds.
+pub type Column<'k> = (String, String, &'k Kind);
+
+/// What each of the columns has to be in every row, by the row's `id`.
+pub fn columns(db: &Database<'_>, columns: &[Column<'_>]) -> Vec<BTreeMap<i64, Expected>> {
+    let mut queries = Vec::new();
+    for (table, column, kind) in columns {
+        match kind {
+            // The server takes the arrays apart. (An empty one has no dimensions, and no element.)
+            Kind::Array(_) => queries.extend([
+                (2, format!("select id, pg_catalog.unnest({column}) from (select * from {table} order by id) t")),
+                (3, format!("select id, {column}, pg_catalog.array_dims({column}) from {table}")),
+            ]),
+            Kind::Characters => queries.push((
+                2,
+                format!("select id, pg_catalog.encode(pg_catalog.convert_to({column}, 'UTF8'), 'hex') from {table}"),
+            )),
+            _ => queries.push((2, format!("select id, {column} from {table}"))),
+        }
+    }
+    let mut answers = rows(db, &queries).into_iter();
     let id = |row: &[Option<String>]| row[0].as_ref().expect("an id").parse().expect("an id");
     let value =
         |kind: &Kind, text: &Option<String>| text.as_ref().map_or_else(Expected::null, |text| scalar(kind, text));
-    let Kind::Array(element) = kind else {
-        let printed = match kind {
-            Kind::Characters => format!("pg_catalog.encode(pg_catalog.convert_to({column}, 'UTF8'), 'hex')"),
-            _ => column.to_string(),
+    let mut expected = |kind: &Kind| -> BTreeMap<i64, Expected> {
+        let mut answer = || answers.next().expect("an answer for each query");
+        let Kind::Array(element) = kind else {
+            return answer().iter().map(|row| (id(row), value(kind, &row[1]))).collect();
         };
-        let rows = rows(db, 2, &format!("select id, {printed} from {table}"));
-        return rows.iter().map(|row| (id(row), value(kind, &row[1]))).collect();
+        let mut elements: BTreeMap<i64, Vec<Expected>> = BTreeMap::new();
+        for row in answer() {
+            elements.entry(id(&row)).or_default().push(value(element, &row[1]));
+        }
+        let whole = answer();
+        let whole = whole.iter().map(|row| {
+            let elements = elements.remove(&id(row)).unwrap_or_default();
+            let expected = match (&row[1], &row[2]) {
+                (None, _) => Expected::null(),
+                (Some(_), None) => Expected::List(Vec::new()),
+                (Some(text), Some(dims)) => match lengths(dims) {
+                    Some(lengths) => nested(&lengths, &mut elements.into_iter()),
+                    None => Expected::Text(text.clone()),
+                },
+            };
+            (id(row), expected)
+        });
+        whole.collect()
     };
-    // The server takes the arrays apart. (An empty one has no dimensions, and no element.)
-    let mut elements: BTreeMap<i64, Vec<Expected>> = BTreeMap::new();
-    for row in
-        rows(db, 2, &format!("select id, pg_catalog.unnest({column}) from (select * from {table} order by id) t"))
-    {
-        elements.entry(id(&row)).or_default().push(value(element, &row[1]));
-    }
-    let whole = rows(db, 3, &format!("select id, {column}, pg_catalog.array_dims({column}) from {table}"));
-    let whole = whole.iter().map(|row| {
-        let elements = elements.remove(&id(row)).unwrap_or_default();
-        let expected = match (&row[1], &row[2]) {
-            (None, _) => Expected::null(),
-            (Some(_), None) => Expected::List(Vec::new()),
-            (Some(text), Some(dims)) => match lengths(dims) {
-                Some(lengths) => nested(&lengths, &mut elements.into_iter()),
-                None => Expected::Text(text.clone()),
-            },
-        };
-        (id(row), expected)
-    });
-    whole.collect()
+    columns.iter().map(|(_, _, kind)| expected(kind)).collect()
 }
 
 /// `[1:2][1:3]` is 2 and 3; none where an index does not begin with 1.

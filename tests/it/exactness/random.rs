@@ -1,12 +1,10 @@
 //! Random rows of random types, against psql.
 
-use std::collections::BTreeMap;
-
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::lines::{Follower, Line};
-use super::oracle::{self, Expected, Kind, PINS};
+use super::oracle::{self, Kind, PINS};
 use crate::support::Server;
 
 const ROWS: i64 = 300;
@@ -201,9 +199,12 @@ fn random_rows() {
         let mut sql = PINS.to_string();
         (ROWS + 1..=2 * ROWS).for_each(|id| sql += &insert(&mut rng, id));
         db.psql(&(sql + "update public.r set n = 1;"));
-        let expected = columns.iter().enumerate();
-        let expected: Vec<BTreeMap<i64, Expected>> =
-            expected.map(|(at, column)| oracle::column(&db, "public.r", &format!("c{at}"), &column.1)).collect();
+        let asked: Vec<_> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| ("public.r".to_owned(), format!("c{at}"), &column.1))
+            .collect();
+        let expected = oracle::columns(&db, &asked);
         db.psql("delete from public.r");
         lines.extend(follower.lines());
 

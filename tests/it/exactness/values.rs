@@ -36,13 +36,12 @@ pub fn every_type(version: Version, settings: &[&str]) {
         db.psql(&format!(r#"alter database "{}" set {setting}"#, db.name()));
     }
     let follower = Follower::new(&db.url(), &["--snapshot-workers", "2"]);
-    let first: Vec<_> =
-        entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
+    let columns: Vec<_> = entries.iter().enumerate().map(|(at, e)| (name(at), "v".to_owned(), &e.kind)).collect();
+    let first = oracle::columns(&db, &columns);
     let snapshot = by_table(follower.lines());
 
     db.psql(&changes(&entries));
-    let second: Vec<_> =
-        entries.iter().enumerate().map(|(at, e)| oracle::column(&db, &name(at), "v", &e.kind)).collect();
+    let second = oracle::columns(&db, &columns);
     db.psql(&deletes(&entries));
     let stream = by_table(follower.lines());
 
