@@ -11,15 +11,13 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::source::PATIENCE;
 use script::{Event, Fault, Journal, Key, Log, Script, ScriptedSource, at};
 use store::SharedStore;
 use walbrook::error::{Class, Error, Result};
 use walbrook::flow::{Progress, Role};
 use walbrook::offset::Store;
 use walbrook::pipeline::{LostPolicy, Options, Outcome, Pipeline, SinkSpec, SnapshotMode, StartAt, Until};
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A log, a store, and the pipelines run on them.
 struct Bench {
@@ -203,7 +201,7 @@ async fn a_row_larger_than_the_budget_passes_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_of_different_speed_keep_their_own_offsets() {
     let bench = Bench::new();
-    let (fast, slow) = (bench.sink("fast"), bench.sink("slow").slow(Duration::from_millis(30)));
+    let (fast, slow) = (bench.sink("fast"), bench.sink("slow").slow(Duration::from_secs(1)));
     bench.log.commit(30, 2, 10);
     let running = bench.start(&[&fast, &slow], Options { drain_timeout: Duration::from_millis(50), ..options() });
     eventually("the fast one is through", || fast.durable().len() == 60).await;
@@ -422,7 +420,11 @@ async fn a_stop_waits_for_a_stuck_sink_no_longer_than_the_drain_timeout() {
     bench.log.commit(500, 1, 6000);
     let short = Options { budget_bytes: 256 * 1024, drain_timeout: Duration::from_millis(200), ..options() };
     let running = bench.start(&[&stuck, &other], short);
-    settled(|| bench.log.rows_sent()).await;
+    settled(|| bench.log.rows_sent() + other.durable().len() as u64).await;
+    eventually("what the other has is stored", || {
+        bench.position(&other) == Some(other.durable().len() as u64 * 10 + 1)
+    })
+    .await;
     let since = std::time::Instant::now();
     assert_eq!(running.stop().await.unwrap(), Outcome::Stopped);
     assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());

@@ -8,8 +8,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::source::PATIENCE;
 use walbrook::encode::{JsonEncoder, JsonOptions};
 use walbrook::error::{Class, Level};
 use walbrook::record::{
@@ -325,7 +326,7 @@ async fn a_reader_that_does_not_read_blocks_its_sink_only() {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
-    tokio::time::timeout(Duration::from_secs(60), others).await.expect("the other task stands still").unwrap();
+    tokio::time::timeout(PATIENCE, others).await.expect("the other task stands still").unwrap();
     assert_eq!(ticks.load(Ordering::Relaxed), 20);
     assert!(!written.is_finished(), "a pipe holds 64 KiB of the 1 MiB");
     let text = tokio::task::spawn_blocking(move || {

@@ -5,6 +5,7 @@ use walbrook::source::postgres::publication::{Ownership, Publication, drop_aband
 use walbrook::source::postgres::slot::{self, CreateSlot, Created, SlotState};
 
 use super::{connect, load, publish};
+use crate::source::PATIENCE;
 use crate::support::Server;
 
 #[tokio::test]
@@ -69,7 +70,8 @@ async fn a_temporary_one_goes_and_one_left_behind_too() {
         prepare(dead.client(), version, "tmp_dead", &temporary("tmp_dead"), &catalog).await.unwrap();
         drop(dead);
         let mut dropped = Vec::new();
-        for _ in 0..100 {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
             dropped = drop_abandoned(other.client()).await.unwrap();
             if !dropped.is_empty() {
                 break;

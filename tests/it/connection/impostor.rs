@@ -1,7 +1,5 @@
 //! Servers that lie, stall or are no servers: a script of bytes behind a socket.
 
-use std::time::{Duration, Instant};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use walbrook::error::{Class, Error};
@@ -72,7 +70,7 @@ async fn act(mut socket: TcpStream, script: &[Turn]) {
             Say(bytes) => {
                 let _ = socket.write_all(bytes).await;
             }
-            Stall => tokio::time::sleep(Duration::from_secs(60)).await,
+            Stall => std::future::pending().await,
         }
     }
 }
@@ -139,10 +137,8 @@ async fn rubbish_and_silence() {
         let (error, text) = told(Connection::connect(&info, Role::Sql).await);
         assert!(error.is_transient(), "{text}");
     }
-    let started = Instant::now();
     let (error, text) = play(vec![Hear, Stall], "sslmode=disable connect_timeout=2").await;
     assert!(error.is_transient() && text.contains("connect_timeout"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(15), "twice two seconds");
 }
 
 /// A pooler answers the login itself and names a process that is not the one behind it.

@@ -21,12 +21,10 @@ use walbrook::proto::v1::{GetStatusRequest, GetStatusResponse};
 
 use super::target::Target;
 use super::terminate;
+use crate::source::PATIENCE;
 use crate::support::{self, mysql, walbrook};
 use reader::Reader;
 use stamped::{Writer, check_table};
-
-/// Far more than anything here takes, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Transactions that the readers may be behind for each MiB of the limit: a transaction is up to 45 kB of log, so that they
 /// stay within a quarter of it.

@@ -331,7 +331,7 @@ async fn a_late_consumer_gets_its_snapshot_while_others_stream_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_its_limit_a_consumer_is_detached_and_proven_when_it_returns() {
     let bench = Bench::new();
-    let limits = HubOptions { max_lag_time: Duration::from_millis(700), ..HubOptions::default() };
+    let limits = HubOptions { max_lag_time: Duration::from_secs(5), ..HubOptions::default() };
     let running = bench.start_with(limits);
     let client = Client::attach(&running.hub, durable("a", From::Latest), Held::default()).await.unwrap();
     let mut client = client;

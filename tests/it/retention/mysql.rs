@@ -13,6 +13,7 @@ use walbrook::source::mysql::server::Server as Facts;
 use walbrook::source::mysql::status;
 use walbrook::source::mysql::url::ConnInfo;
 
+use crate::source::PATIENCE;
 use crate::support::mysql::{Server, Version};
 
 async fn connect(server: &Server) -> (Connection, Facts) {
@@ -176,7 +177,7 @@ async fn gtids_of_mariadb() {
         for newer in [1, 0] {
             let oldest = oldest_but(&server, newer);
             // A file is kept as long as a dump of it has not noticed its end.
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = Instant::now() + PATIENCE;
             loop {
                 server.sql("", &format!("purge binary logs to '{oldest}'"));
                 if server.sql("", "show binary logs").starts_with(&oldest) {

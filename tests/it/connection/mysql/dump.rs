@@ -172,11 +172,11 @@ async fn a_number_that_is_taken_and_a_killed_dump() {
 #[tokio::test]
 async fn semi_synchronous_replies() {
     for version in Version::ALL {
-        let mariadb = ["rpl-semi-sync-master-enabled=ON", "rpl-semi-sync-master-timeout=20000"];
+        let mariadb = ["rpl-semi-sync-master-enabled=ON", "rpl-semi-sync-master-timeout=50000"];
         let mysql = [
             "plugin-load-add=semisync_source.so",
             "rpl-semi-sync-source-enabled=ON",
-            "rpl-semi-sync-source-timeout=20000",
+            "rpl-semi-sync-source-timeout=50000",
         ];
         let settings = if version.is_mariadb() { &mariadb[..] } else { &mysql[..] };
         let Some(server) = Server::own(version, settings) else { continue };

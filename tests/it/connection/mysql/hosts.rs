@@ -5,6 +5,7 @@ use walbrook::source::mysql::connection::Connection;
 use walbrook::source::mysql::error::code;
 
 use super::{ask, parse, to, told, who};
+use crate::source::PATIENCE;
 use crate::support::mysql::{Server, Version};
 
 #[tokio::test]
@@ -38,8 +39,14 @@ async fn a_killed_statement_and_a_killed_connection() {
         // Not SLEEP(), which says 1 when it is ended.
         let slow = "SELECT COUNT(*) AS n FROM information_schema.COLUMNS a, information_schema.COLUMNS b, \
                     information_schema.COLUMNS c WHERE a.COLUMN_NAME < CONCAT(b.COLUMN_NAME, c.COLUMN_NAME)";
+        let runs =
+            "select count(*) from information_schema.processlist where info like '%b.COLUMN_NAME, c.COLUMN_NAME%'
+                    and id <> connection_id()";
         let (outcome, ()) = tokio::join!(connection.query(slow), async {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            // What comes before the statement ends nothing, and the statement would take years.
+            while server.sql("", runs) != "1" {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
             handle.kill_query().await.unwrap();
         });
         let (error, _) = told(outcome);
@@ -47,8 +54,14 @@ async fn a_killed_statement_and_a_killed_connection() {
         assert_eq!(ask(&mut connection, "SELECT 1").await, "1");
 
         handle.kill_connection().await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let (error, text) = told(connection.query("SELECT 1").await);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let ended = loop {
+            let answer = connection.query("SELECT 1").await;
+            if answer.is_err() || std::time::Instant::now() > deadline {
+                break answer;
+            }
+        };
+        let (error, text) = told(ended);
         assert!(error.is_transient(), "{text}");
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::PATIENCE;
 use super::stamped::Seen;
 use crate::crash::ended_within;
+use crate::source::PATIENCE;
 use crate::support::walbrook;
 
 /// What is read and who reads it, over all processes that were this consumer.
