@@ -178,6 +178,10 @@ impl Progress {
         }
     }
     pub fn enter(&self, phase: Phase) {
+        if phase == Phase::Stream {
+            // Before, there was nothing to read.
+            self.read_advanced_ms.set(clock::now_ms());
+        }
         self.phase.store(phase as u8, Relaxed);
     }
 

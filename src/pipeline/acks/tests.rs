@@ -64,12 +64,38 @@ fn inside_a_snapshot_a_token_moves_with_the_state_it_belongs_to() {
     assert_eq!(update.state.len(), 1);
     assert_eq!(update.sinks["fast"].token, Some(vec![11]), "not further than the state");
     assert_eq!(update.sinks["slow"].token, Some(vec![21]));
-    // The end of the snapshot is a position: from there on a sink stands on its own.
+    // Behind the end of the snapshot a sink stands on its own.
     acks.sent(Seq(4), Audience::Participants, mark(90));
     acks.durable(0, Seq(4), Some(vec![14]));
-    assert_eq!(acks.take().sinks["fast"], SinkOffset { position: Some(at(90)), token: Some(vec![14]) });
+    assert!(acks.take().is_empty(), "its end is the state's end too");
+    acks.sent(Seq(5), Audience::All, mark(95));
+    acks.durable(0, Seq(5), Some(vec![15]));
+    assert_eq!(acks.take().sinks["fast"], SinkOffset { position: Some(at(95)), token: Some(vec![15]) });
+    acks.durable(1, Seq(4), Some(vec![24]));
+    let update = acks.take();
+    assert!(!update.sinks.contains_key("fast"), "it does not go back");
+    assert_eq!(update.sinks["slow"], SinkOffset { position: Some(at(90)), token: Some(vec![24]) });
+}
+
+#[test]
+fn the_rows_of_an_added_table_end_for_all_sinks_at_once() {
+    let mut acks = acks(2).keep_base(Some(at(10)));
+    acks.sent(Seq(1), Audience::Sinks, Mark { position: None, state: vec![StateEntry { key: vec![1], value: None }] });
+    acks.sent(Seq(2), Audience::Sinks, mark(90));
+    acks.durable(0, Seq(2), Some(vec![12]));
+    assert!(acks.take().is_empty(), "the other sink has nothing yet");
+    acks.durable(1, Seq(1), Some(vec![21]));
+    let update = acks.take();
+    assert_eq!((update.state.len(), update.base), (1, None));
+    assert_eq!(update.sinks["s1"], SinkOffset { position: Some(at(0)), token: Some(vec![21]) });
+    assert_eq!(acks.confirmable(), Some(at(0)));
     acks.durable(1, Seq(2), Some(vec![22]));
-    assert!(!acks.take().sinks.contains_key("fast"), "it does not go back");
+    let update = acks.take();
+    assert_eq!(update.base, Some(at(90)), "the state is of there");
+    for (name, token) in [("s0", 12), ("s1", 22)] {
+        assert_eq!(update.sinks[name], SinkOffset { position: Some(at(90)), token: Some(vec![token]) });
+    }
+    assert_eq!(acks.confirmable(), Some(at(90)));
 }
 
 proptest! {
