@@ -88,7 +88,7 @@ impl Order {
     }
 
     /// The same order, now that more is known of it.
-    pub fn to_do(self, what: What) -> Order {
+    pub fn with(self, what: What) -> Order {
         Order { what, ..self }
     }
 

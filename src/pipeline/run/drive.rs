@@ -82,7 +82,7 @@ impl Pipeline {
                             Ok(tip) => {
                                 let table = NewTable { from: later(table.from.clone(), tip), ..table.clone() };
                                 self.anew = Some("a table is added whose rows come first");
-                                self.ordered = Some(order.to_do(What::Add(table)));
+                                self.ordered = Some(order.with(What::Add(table)));
                                 return Ok(Outcome::Stopped);
                             }
                             Err(error) => order.tell(Err(error)),
