@@ -39,7 +39,9 @@ async fn visit(channel: Channel, start: Start, batches: u32, mut missing: BTreeS
         let answer = tokio::time::timeout_at(deadline, answers.message()).await.expect("in time");
         let Some(Response::Batch(batch)) = answer.expect("no error").expect("no end").response else { continue };
         says.send(say(Request::Ack(v1::Ack { number: batch.number }))).await.expect("room");
-        ids(&batch).iter().for_each(|id| drop(missing.remove(id)));
+        for id in ids(&batch) {
+            missing.remove(&id);
+        }
         came.push(batch);
     }
     drop(says);
