@@ -10,7 +10,7 @@ use tonic::Code;
 use super::admin_tables::Operator;
 use super::{Db, Sidecar, on_each};
 use crate::source::{Program, eventually};
-use crate::support::walbrook;
+use crate::support::{free_port, walbrook};
 
 const TABLES: &str =
     "create table t (id int primary key, v varchar(40)); create table u (id int primary key, v varchar(3000))";
@@ -192,7 +192,7 @@ fn the_rows_of_an_added_table_survive_crashes() {
             insert(db, first..first + 1_000, &old);
         }
         let mut u: BTreeMap<i64, String> = (0..ROWS).map(|id| (id, old.clone())).collect();
-        let mut sidecar = start(db, 0, tempfile::tempdir().expect("a folder"));
+        let mut sidecar = start(db, free_port(), tempfile::tempdir().expect("a folder"));
         // What it prints is not read at first: it cannot have acknowledged all of the rows when the first kill comes.
         let (read, gate) = std::sync::mpsc::channel();
         let mut command = walbrook();

@@ -1,9 +1,11 @@
 //! Snapshots without a program around them: chunks of a few rows, several workers, interrupted wherever it may be.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -48,11 +50,18 @@ struct Kept {
     more: Notify,
     /// How long each takes.
     pause: Duration,
+    /// With so many it waits for [`Kept::go_on`].
+    halts_at: usize,
+    goes_on: (Mutex<bool>, Condvar),
 }
 
 impl Deliver for Kept {
     fn deliver(&self, draft: Draft) -> Seq {
         std::thread::sleep(self.pause);
+        if self.len() >= self.halts_at {
+            let (goes_on, told) = &self.goes_on;
+            drop(told.wait_while(goes_on.lock().unwrap(), |goes_on| !*goes_on).unwrap());
+        }
         let mut batches = self.batches.lock().unwrap();
         let seq = Seq(batches.len() as u64 + 1);
         batches.push(draft.number(seq));
@@ -76,17 +85,24 @@ type Rows = BTreeMap<String, BTreeMap<String, usize>>;
 
 impl Kept {
     fn new() -> Arc<Kept> {
-        Self::slow(Duration::ZERO)
+        Self::halting(Duration::ZERO, usize::MAX)
     }
 
-    fn slow(pause: Duration) -> Arc<Kept> {
+    fn halting(pause: Duration, halts_at: usize) -> Arc<Kept> {
         Arc::new(Kept {
             batches: Mutex::default(),
             stored: watch::channel(Seq(0)).0,
             idle: Notify::new(),
             more: Notify::new(),
             pause,
+            halts_at,
+            goes_on: Default::default(),
         })
+    }
+
+    fn go_on(&self) {
+        *self.goes_on.0.lock().unwrap() = true;
+        self.goes_on.1.notify_all();
     }
 
     fn outlet(self: &Arc<Self>) -> Outlet {
@@ -508,7 +524,7 @@ fn a_table_is_given_back_between_chunks(db: &MySql<'_>) {
     ));
     block_on(async {
         let taker = Taker::new(&db.url(), db.name(), 1, 20_000).await;
-        let (kept, tables) = (Kept::slow(Duration::from_millis(3)), taker.wanted().await);
+        let (kept, tables) = (Kept::halting(Duration::from_millis(3), usize::MAX), taker.wanted().await);
         let views = taker.views(&tables).await.unwrap();
         let state = State::new();
         let taken = taker.take(tables, views, &state, &kept);
@@ -518,7 +534,7 @@ fn a_table_is_given_back_between_chunks(db: &MySql<'_>) {
             }
             let server = Private::get(db.version()).unwrap();
             let name = db.name().to_owned();
-            let alter = move || server.sql(&name, "set lock_wait_timeout = 20; alter table t add index (v(10))");
+            let alter = move || server.sql(&name, "set lock_wait_timeout = 120; alter table t add index (v(10))");
             tokio::task::spawn_blocking(alter).await.unwrap();
             kept.len()
         };
@@ -540,19 +556,19 @@ fn a_killed_connection_is_transient(db: &MySql<'_>) {
     ));
     block_on(async {
         let taker = Taker::new(&db.url(), db.name(), 2, 20_000).await;
-        let (kept, tables) = (Kept::slow(Duration::from_millis(15)), taker.wanted().await);
+        // It reads on when they are killed: most of the rows are still at the server.
+        let (kept, tables) = (Kept::halting(Duration::ZERO, 5), taker.wanted().await);
         let views = taker.views(&tables).await.unwrap();
-        let killed = async {
-            while kept.len() < 5 {
-                kept.more.notified().await;
-            }
-            for id in db.connections(false) {
-                let server = Private::get(db.version()).unwrap();
+        let (connections, server, halted) = (db.connections(false), Private::get(db.version()).unwrap(), kept.clone());
+        let killed = tokio::task::spawn_blocking(move || {
+            let _end = AtEnd(|| halted.go_on());
+            eventually("it halts", || halted.len() >= 5);
+            for id in connections {
                 let _ = server.try_sql(server.client("127.0.0.1", "root", ""), &format!("kill {id}"));
             }
-        };
-        let state = State::new();
-        let (taken, ()) = tokio::join!(taker.take(tables, views, &state, &kept), killed);
+        });
+        let taken = taker.take(tables, views, &State::new(), &kept).await;
+        killed.await.unwrap();
         let error = taken.expect_err("every connection was killed");
         assert!(error.is_transient(), "{error:?}");
         // What was stored by then is where it goes on.
@@ -565,68 +581,4 @@ fn a_killed_connection_is_transient(db: &MySql<'_>) {
         rows.get_mut("t").unwrap().extend(second["t"].clone());
         assert_eq!(rows["t"].len(), 20_000);
     });
-}
-
-/// A question that runs for long keeps FLUSH TABLES WITH READ LOCK from its end, and everybody who writes behind it.
-#[test]
-fn a_long_query_does_not_make_writers_wait_for_long() {
-    let Some(server) = Private::own(crate::support::mysql::Version::MySql97, &[]) else { return };
-    let db = server.database("long_query");
-    db.sql("create table t (id int primary key); insert into t values (1), (2)");
-    let (mut reader, mut writer) = (server.session(db.name()), server.session(db.name()));
-    reader.send("select sleep(100) from t");
-    eventually("the question is being answered", || {
-        db.sql("select count(*) from information_schema.processlist where info like 'select sleep%'") == "1"
-    });
-    let stop = AtomicBool::new(false);
-    let (longest, way) = std::thread::scope(|scope| {
-        let write = || {
-            let mut longest = Duration::ZERO;
-            for id in 10.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let begun = std::time::Instant::now();
-                writer.sql(&format!("insert into t values ({id})"));
-                longest = longest.max(begun.elapsed());
-            }
-            longest
-        };
-        let writing = scope.spawn(write);
-        let end = AtEnd(|| stop.store(true, Ordering::Relaxed));
-        let begun = std::time::Instant::now();
-        let taken = block_on(async { Taker::new(&db.url(), db.name(), 3, 3000).await.all().await });
-        let way = (begun.elapsed(), taken.1["t"].len());
-        drop(end);
-        (writing.join().unwrap(), way)
-    });
-    assert!(longest.as_secs() < 60, "a writer waited for {longest:?}");
-    assert!(way.0.as_secs() < 90 && way.1 >= 2, "{way:?}");
-}
-
-/// Rows of a prepared XA transaction are in the log before the point and not in the snapshot.
-#[test]
-fn prepared_transactions_are_waited_for() {
-    for version in [crate::support::mysql::Version::MySql97, crate::support::mysql::Version::MariaDb1011] {
-        let Some(server) = Private::own(version, &[]) else { continue };
-        let db = server.database("prepared");
-        db.sql("create table t (id int primary key)");
-        if !version.is_mariadb() {
-            db.sql(&format!("grant xa_recover_admin on *.* to {}", db.user()));
-        }
-        let mut session = server.session(db.name());
-        session.sql("xa start 'x'; insert into t values (1); xa end 'x'; xa prepare 'x'");
-        let commits = Arc::new(AtomicBool::new(false));
-        let committing = commits.clone();
-        let committed = std::thread::spawn(move || {
-            // It is waited for during 2 s.
-            std::thread::sleep(Duration::from_millis(700));
-            committing.store(true, Ordering::Relaxed);
-            session.sql("xa commit 'x'");
-        });
-        let (_, rows) = block_on(async { Taker::new(&db.url(), db.name(), 2, 3000).await.all().await });
-        assert!(commits.load(Ordering::Relaxed), "{}: it was not waited for", version.name());
-        assert_eq!(rows["t"].len(), 1);
-        committed.join().unwrap();
-    }
 }

@@ -66,7 +66,7 @@ sinks: [{{ type: stdout }}]
     program
 }
 
-/// Positions are stored once an hour: whatever waited for that would not be acknowledged in the time that the server waits.
+/// Positions are stored once a minute: whatever waited for that would not be acknowledged in the time that the server waits.
 #[test]
 fn what_nobody_wants_is_acknowledged_at_once() {
     for version in Version::ALL {
@@ -74,7 +74,7 @@ fn what_nobody_wants_is_acknowledged_at_once() {
         let db = MySql::new(server.database("semi"));
         db.execute(T);
         let dir = tempfile::tempdir().unwrap();
-        let program = acknowledging(&db, dir.path(), "1h");
+        let program = acknowledging(&db, dir.path(), "1m");
         let before: usize = status(&server, "yes_tx").parse().unwrap();
         let mut session = db.session();
         for id in 0..COMMITS {
