@@ -327,9 +327,7 @@ impl Pipeline {
             Some(joined) = workers.join_next() => worker_ended(joined, &mut ended),
             stored = &mut committer => {
                 committed = Some(());
-                Err(stored.unwrap_or_else(|error| Err(panicked(error))).err().unwrap_or_else(|| {
-                    Error::bug("the committer ended before it was told to")
-                }))
+                Err(committer_ended(stored))
             }
             result = self.drive(&running) => result,
         };
@@ -341,6 +339,22 @@ impl Pipeline {
         }
         drop(up);
         running.fanout.close();
+        // Who has read everything asked for waits for the sinks until that is delivered, or a stop is asked for.
+        let mut asked = self.stop.clone();
+        while matches!(result, Ok(Outcome::Reached | Outcome::LimitReached)) && self.remote.is_none() {
+            tokio::select! {
+                biased;
+                Ok(_) = asked.wait_for(|stop| *stop) => break,
+                stored = &mut committer, if committed.is_none() => {
+                    committed = Some(());
+                    result = Err(committer_ended(stored));
+                }
+                joined = workers.join_next() => match joined {
+                    Some(joined) => result = first_error(result, worker_ended(joined, &mut ended)),
+                    None => break,
+                },
+            }
+        }
         let drained = tokio::time::timeout(self.options.drain_timeout, async {
             while let Some(joined) = workers.join_next().await {
                 result =
@@ -359,6 +373,7 @@ impl Pipeline {
             let timeout_ms = self.options.drain_timeout.as_millis() as u64;
             tracing::warn!(timeout_ms, "a sink did not finish in time: what it does not hold durably comes again");
             workers.abort_all();
+            result = result.map(|_| Outcome::Stopped);
         }
         if committed.is_none() {
             stop_committer.send_replace(true);
@@ -532,6 +547,12 @@ fn worker_ended(joined: Result<Ended, JoinError>, ended: &mut Vec<(usize, SinkSp
         WorkerEnd::Closed => Outcome::Stopped,
         WorkerEnd::LimitReached => Outcome::LimitReached,
     })
+}
+
+/// Why, where it was not told to.
+fn committer_ended(stored: Result<Result<()>, JoinError>) -> Error {
+    let result = stored.unwrap_or_else(|error| Err(panicked(error)));
+    result.err().unwrap_or_else(|| Error::bug("the committer ended before it was told to"))
 }
 
 /// The first error stays; without one the first outcome does.

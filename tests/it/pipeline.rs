@@ -221,6 +221,17 @@ async fn sinks_of_different_speed_keep_their_own_offsets() {
     durable_then_stored_then_confirmed(&bench.journal.events(), &[&fast, &slow], 1);
 }
 
+/// The drain timeout is for a stop: what was asked for is there when the pipeline ends by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn up_to_its_end_a_slow_sink_is_waited_for() {
+    let bench = Bench::new();
+    let slow = bench.sink("slow").slow(Duration::from_millis(30));
+    bench.log.commit(10, 2, 10);
+    let short = Options { drain_timeout: Duration::from_millis(20), ..until_now() };
+    assert_eq!(bench.run(&[&slow], short).await.unwrap(), Outcome::Reached);
+    assert_eq!((slow.durable(), bench.position(&slow)), (bench.log.keys(), Some(101)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_fails_gets_everything_behind_its_durable_point_again() {
     let bench = Bench::new();
@@ -339,7 +350,9 @@ async fn a_sink_added_later_starts_as_configured_and_one_removed_holds_nothing_b
     from_now.stick();
     bench.log.commit(1, 1, 10);
     let short = Options { drain_timeout: Duration::from_millis(50), ..initial() };
-    bench.start_at(&sinks, short).end().await.unwrap();
+    let running = bench.start_at(&sinks, short);
+    eventually("it is stored", || [&first, &from_snapshot].iter().all(|sink| bench.position(sink) == Some(101))).await;
+    running.stop().await.unwrap();
     let confirmed = |bench: &Bench| {
         let all = bench.journal.events().into_iter().rev();
         all.filter_map(|event| if let Event::Confirmed(lsn) = event { Some(lsn) } else { None }).next()
@@ -421,10 +434,8 @@ async fn a_stop_waits_for_a_stuck_sink_no_longer_than_the_drain_timeout() {
     let short = Options { budget_bytes: 256 * 1024, drain_timeout: Duration::from_millis(200), ..options() };
     let running = bench.start(&[&stuck, &other], short);
     settled(|| bench.log.rows_sent() + other.durable().len() as u64).await;
-    eventually("what the other has is stored", || {
-        bench.position(&other) == Some(other.durable().len() as u64 * 10 + 1)
-    })
-    .await;
+    let is_stored = || bench.position(&other) == Some(other.durable().len() as u64 * 10 + 1);
+    eventually("what the other has is stored", is_stored).await;
     let since = std::time::Instant::now();
     assert_eq!(running.stop().await.unwrap(), Outcome::Stopped);
     assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());
