@@ -339,9 +339,16 @@ impl Pipeline {
         }
         drop(up);
         running.fanout.close();
-        // Who has read everything asked for waits for the sinks until that is delivered, or a stop is asked for.
+        // Who has read everything asked for, or goes on from what is stored, waits for the sinks until they hold what was read,
+        // or a stop is asked for.
         let mut asked = self.stop.clone();
-        while matches!(result, Ok(Outcome::Reached | Outcome::LimitReached)) && self.remote.is_none() {
+        while self.remote.is_none()
+            && match result {
+                Ok(Outcome::Stopped) => self.anew.is_some(),
+                Ok(Outcome::Reached | Outcome::LimitReached) => true,
+                Err(_) => false,
+            }
+        {
             tokio::select! {
                 biased;
                 Ok(_) = asked.wait_for(|stop| *stop) => break,

@@ -1,6 +1,7 @@
 //! Postgres: logical replication by pgoutput, and snapshots by COPY.
 
 mod auth;
+mod beside;
 mod binding;
 pub mod catalog;
 pub mod check;
@@ -17,6 +18,7 @@ pub mod relation;
 mod reread;
 pub mod retention;
 mod session;
+mod settings;
 pub mod slot;
 mod snapshot;
 mod source;
@@ -32,4 +34,5 @@ pub const NAMES: Names<'static> =
     Names { default_schema: Some("public"), quotes: &['"'], table_form: "schema.table", ignores_column_case: false };
 
 pub use observer::MEASURES;
-pub use source::{PostgresSource, Settings, SlotKind};
+pub use settings::{Settings, SlotKind};
+pub use source::PostgresSource;

@@ -14,11 +14,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::beside::{heartbeat, shutdown, silence};
 use super::catalog::{Catalog, Table};
 use super::check::{self, Wanted};
 use super::connection::{CancelToken, Connection, Role};
 use super::conninfo::ConnInfo;
-use super::decoder::{Decoder, HEARTBEAT_PREFIX};
+use super::decoder::Decoder;
 use super::discover;
 use super::observer::SlotObserver;
 use super::publication::{self, Ownership, Publication, Published};
@@ -26,6 +27,7 @@ use super::quote;
 use super::relation::{RelationCache, StoredRelation};
 use super::reread::Rereads;
 use super::retention::{self, Observed};
+use super::settings::{Settings, SlotKind};
 use super::slot::{self, CreateSlot, Created, SlotState};
 use super::snapshot::{self, Point, Progress, Snapshot};
 use super::sql::Sql;
@@ -35,10 +37,7 @@ use crate::error::{Error, Finding, Result};
 use crate::fault;
 use crate::flow::{BatchWriter, Outlet};
 use crate::record::{Lineage, Lsn, Origin, Position, owed};
-use crate::source::tables::Selection;
-use crate::source::{
-    Admission, Observer, Ready, Rows, SnapshotSettings, Source, State, Stored, StreamEnd, Streamed, Verdict,
-};
+use crate::source::{Admission, Observer, Ready, Rows, Source, State, Stored, StreamEnd, Streamed, Verdict};
 
 /// `messages` is an option of pgoutput since 14.
 const MESSAGES_SINCE: u32 = 140_000;
@@ -46,53 +45,6 @@ const MESSAGES_SINCE: u32 = 140_000;
 /// A connection that was idle has this long to answer a ping. One that stands still, its socket open, would have us wait for
 /// ever; a server that is only slow costs a new connection.
 const PING_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long the server may say nothing, though it is asked every second: twice as long as it would have patience with us,
-/// because it may be busy with what it does not send.
-const SILENT_TIMEOUTS: u32 = 2;
-
-/// Of a server that has patience without end, or none to speak of.
-const MIN_SILENCE: Duration = Duration::from_secs(10);
-const DEFAULT_SENDER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How often it is looked whether the session beside the stream is there: what a shutdown of the server is held up by at most.
-const SESSION_LOOK: Duration = Duration::from_secs(1);
-
-pub struct Settings {
-    pub conninfo: ConnInfo,
-    pub selection: Selection,
-    pub slot: SlotKind,
-    /// None: one for the life of the process.
-    pub publication: Option<String>,
-    /// Whether a new permanent slot is copied to standbys (17+).
-    pub failover: bool,
-    /// How often a message is written into the log of an otherwise quiet database.
-    pub heartbeat: Option<Duration>,
-    /// Whether the rows that are there already are read.
-    pub takes_snapshot: bool,
-    pub snapshot: SnapshotSettings,
-}
-
-/// Which slot the stream comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    /// One that goes with its connection, and the stream with it.
-    Temporary,
-    /// One of this name, made where there is none.
-    Permanent(String),
-    /// A temporary one that begins where the permanent one of this name stands: positions are of the same stream.
-    CopyOf(String),
-}
-
-impl SlotKind {
-    /// Of a slot that outlives us.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            SlotKind::Temporary => None,
-            SlotKind::Permanent(name) | SlotKind::CopyOf(name) => Some(name),
-        }
-    }
-}
 
 pub struct PostgresSource {
     settings: Settings,
@@ -632,50 +584,5 @@ impl Source for PostgresSource {
 
     fn observer(&self) -> Result<Option<Box<dyn Observer>>> {
         Ok(Some(Box::new(SlotObserver::new(self.server.subscribe(), self.slot.clone()))))
-    }
-}
-
-/// How long the server may be silent: `wal_sender_timeout`, in milliseconds, 0 for never.
-async fn silence(connection: &mut Connection) -> Result<Duration> {
-    let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-    let rows = connection.simple_query(sql).await?;
-    let setting = rows.first().map(|rows| rows.text(0, "setting")).transpose()?.flatten();
-    let timeout = match setting.and_then(|milliseconds| milliseconds.parse().ok()) {
-        None | Some(0) => DEFAULT_SENDER_TIMEOUT,
-        Some(milliseconds) => Duration::from_millis(milliseconds),
-    };
-    Ok((timeout * SILENT_TIMEOUTS).max(MIN_SILENCE))
-}
-
-/// Watches the server: one that is told to shut down ends every session but the senders of its log, and waits until these have
-/// all of it confirmed, for ever where a sink or a consumer is behind. Returns only when that has happened.
-async fn shutdown(sql: &Sql) -> Error {
-    let mut next: Option<Sql> = None;
-    loop {
-        tokio::time::sleep(SESSION_LOOK).await;
-        if !next.as_ref().unwrap_or(sql).is_closed() {
-            continue;
-        }
-        match Sql::connect(sql.same_server()).await {
-            // That session alone was ended.
-            Ok(another) => next = Some(another),
-            Err(error) => {
-                return Error::transient("the server ends its sessions, and would wait for the stream").because(error);
-            }
-        }
-    }
-}
-
-/// Writes a message into the log now and then, so that a quiet database's position follows a busy server's log. Returns
-/// only with an error.
-async fn heartbeat(sql: &Sql, interval: Option<Duration>) -> Error {
-    let Some(interval) = interval else { return std::future::pending().await };
-    let statement = format!("SELECT pg_catalog.pg_logical_emit_message(false, '{HEARTBEAT_PREFIX}', '')");
-    let mut ticks = tokio::time::interval(interval);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = sql.execute(&statement, "writing a heartbeat").await {
-            return error;
-        }
     }
 }
