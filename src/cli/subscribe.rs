@@ -358,7 +358,7 @@ impl<'s> Tail<'s> {
             None => false,
             Some(until) => {
                 let here = read(&position)?;
-                here == *until || here.covers(until)
+                here.reaches(until)
             }
         };
         self.resume = Some(position);

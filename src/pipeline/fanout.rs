@@ -186,7 +186,7 @@ impl Fanout {
     /// As [`Self::join`], at once, for a consumer that holds everything before `position`: none unless that is all there is.
     pub fn join_at(&self, durable: Option<&str>, queue: &Arc<Queue>, position: &Position) -> Option<MemberId> {
         let mut inner = self.inner();
-        let up_to_date = inner.edge.as_ref().is_some_and(|edge| position == edge || position.covers(edge));
+        let up_to_date = inner.edge.as_ref().is_some_and(|edge| position.reaches(edge));
         if !up_to_date || inner.inside || inner.closed {
             return None;
         }

@@ -43,8 +43,7 @@ pub enum Seen {
 impl BinlogPosition {
     /// See [`super::Position::covers`].
     pub fn covers(&self, other: &BinlogPosition) -> bool {
-        let known = |position: &BinlogPosition| position.server != 0 && !position.file.is_empty();
-        if known(self) && known(other) && self.server == other.server {
+        if self.is_of_one_log(other) {
             return self.cmp_in_log(other) == Ordering::Greater;
         }
         match (&self.seen, &other.seen) {
@@ -52,6 +51,24 @@ impl BinlogPosition {
             (Seen::Executed(here), Seen::Executed(there)) => here != there && here.contains_all(there),
             _ => self.cmp_in_log(other) == Ordering::Greater,
         }
+    }
+
+    /// Whether both are the same place. When the file was made is known of one that the stream has read, and not of one that
+    /// was asked for.
+    pub(super) fn is_at(&self, other: &BinlogPosition) -> bool {
+        if self.is_of_one_log(other) {
+            return self.cmp_in_log(other) == Ordering::Equal;
+        }
+        match (&self.seen, &other.seen) {
+            (Seen::Executed(here), Seen::Executed(there)) => here == there,
+            (Seen::Nothing, Seen::Nothing) => self.cmp_in_log(other) == Ordering::Equal,
+            _ => self == other,
+        }
+    }
+
+    fn is_of_one_log(&self, other: &BinlogPosition) -> bool {
+        let known = |position: &BinlogPosition| position.server != 0 && !position.file.is_empty();
+        known(self) && known(other) && self.server == other.server
     }
 
     /// By file and offset, which is the order of one server's log.
@@ -207,6 +224,16 @@ mod tests {
 
     fn transaction(server: u64, place: &str, gtid: &str) -> BinlogPosition {
         BinlogPosition { seen: Seen::Transaction(gtid.parse().unwrap()), ..at(server, place) }
+    }
+
+    #[test]
+    fn a_place_is_reached_whatever_is_known_of_its_file() {
+        let place = at(7, "b.2:40/0-1-5");
+        let read = BinlogPosition { file_created_unix_s: 99, ..place.clone() };
+        assert!(place != read && place.is_at(&read) && read.is_at(&place) && !read.covers(&place));
+        assert!(!place.is_at(&at(7, "b.2:41/0-1-5")));
+        // Of two servers the GTIDs count.
+        assert!(place.is_at(&at(8, "b.9:4/0-1-5")) && !place.is_at(&at(8, "b.2:40/0-1-6")));
     }
 
     #[test]

@@ -58,6 +58,15 @@ impl Position {
         }
     }
 
+    /// Whether `self` is not before `other`: it is the same place, whatever else is known of it, or covers it.
+    pub fn reaches(&self, other: &Position) -> bool {
+        let is_there = match (self, other) {
+            (Position::MySql(here), Position::MySql(other)) => here.is_at(other),
+            _ => self == other,
+        };
+        is_there || self.covers(other)
+    }
+
     /// Of a Postgres stream. Errors: `Config`, for a position of another kind of server, which only a person can have
     /// written.
     pub fn lsn(&self) -> Result<Lsn, Error> {

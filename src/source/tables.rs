@@ -136,13 +136,9 @@ impl Added {
     /// Where a stream that is at `at` has to take over the next table.
     pub fn next_behind(&self, at: &Position) -> Option<Position> {
         let tables = self.tables();
-        let later = tables.values().flatten().filter(|from| !reached(at, from));
+        let later = tables.values().flatten().filter(|from| !at.reaches(from));
         later.cloned().reduce(Position::earlier)
     }
-}
-
-fn reached(at: &Position, from: &Position) -> bool {
-    at == from || at.covers(from)
 }
 
 /// Which tables and columns are wanted.
@@ -212,7 +208,7 @@ impl Selection {
     pub fn refresh(&mut self, at: Option<&Position>) -> bool {
         let added = self.added.tables();
         let wanted = |from: &Option<Position>| match (at, from) {
-            (Some(at), Some(from)) => reached(at, from),
+            (Some(at), Some(from)) => at.reaches(from),
             _ => true,
         };
         let names = added.iter().filter(|(_, from)| wanted(from)).map(|(name, _)| name.clone()).collect();

@@ -136,7 +136,7 @@ impl Conductor {
     /// A durable member stands on its own from here on, if its lane has brought it to where it joined.
     fn enter(&self, member: &Membership, position: &Position) {
         let began = self.durable().and_then(|_| member.main.fanout.began(member.id));
-        if began.is_some_and(|began| *position == began || position.covers(&began)) {
+        if began.is_some_and(|began| position.reaches(&began)) {
             member.main.fanout.enter(member.id, position);
         }
     }
@@ -312,7 +312,7 @@ impl Conductor {
             }
             let Some(main) = self.registry.main_now() else { continue };
             let near = lane.delivered().zip(self.registry.edge_before(BEHIND));
-            let near = near.is_some_and(|(lane, edge)| lane == edge || lane.covers(&edge));
+            let near = near.is_some_and(|(lane, edge)| lane.reaches(&edge));
             if lane.errand.takes_rows && lane.has_rows() {
                 self.feed.has_rows();
             }
@@ -341,7 +341,7 @@ impl Conductor {
         let reached = loop {
             let Some(lane) = &mut self.lane else { return Ok(Handover::Over) };
             if let (Some(began), Some(delivered)) = (main.fanout.began(id), lane.delivered())
-                && (delivered == began || delivered.covers(&began))
+                && delivered.reaches(&began)
             {
                 break delivered;
             }

@@ -49,7 +49,7 @@ fn holds(confirmed: &Position, needs: &Position) -> bool {
         {
             confirmed.cmp_in_log(needs).is_ge()
         }
-        _ => confirmed == needs || confirmed.covers(needs),
+        _ => confirmed.reaches(needs),
     }
 }
 
