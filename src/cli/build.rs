@@ -48,7 +48,8 @@ pub struct SourceLanes {
 
 impl Lanes for SourceLanes {
     fn open(&self, takes_snapshot: bool) -> Result<Box<dyn Source>> {
-        let config = &self.config;
+        let chunk_bytes = self.config.snapshot_chunk_bytes.min(LANE_CHUNK_MAX_BYTES);
+        let config = &config::Source { snapshot_chunk_bytes: chunk_bytes, ..self.config.clone() };
         match &config.database {
             Database::Postgres(database) => {
                 let name = database.slot.clone().ok_or_else(|| {
@@ -75,6 +76,10 @@ fn selection(config: &config::Source, names: &Names<'_>, added: &Added) -> Resul
     let config::Source { tables, exclude_tables, columns, exclude_columns, .. } = config;
     Ok(Selection::new(names, tables, exclude_tables, columns, exclude_columns)?.beside(added.clone()))
 }
+
+/// A consumer that leaves within its snapshot is given its last chunks again: few rows, though each chunk is a query and an
+/// entry of the store (some 25,000 of them for 100 GB).
+const LANE_CHUNK_MAX_BYTES: u64 = 4 << 20;
 
 fn snapshot_settings(config: &config::Source) -> SnapshotSettings {
     SnapshotSettings { workers: config.snapshot_workers, chunk_bytes: config.snapshot_chunk_bytes }

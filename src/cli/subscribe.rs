@@ -410,7 +410,16 @@ fn failed(status: &Status) -> Error {
         "" => format!("{:?}", status.code()),
         message => format!("{:?}: {message}", status.code()),
     };
-    Error::new(class, "subscribing").because(message)
+    let error = Error::new(class, "subscribing").because(message);
+    // What answers there speaks HTTP, and no gRPC.
+    let foreign = matches!(status.code(), Code::Unknown | Code::Internal)
+        && broke
+        && !status.metadata().contains_key("grpc-status");
+    if foreign {
+        error.remedy("is this the address of grpc.listen? /metrics and /readyz have another one")
+    } else {
+        error
+    }
 }
 
 fn unreachable(error: tonic::transport::Error, address: &Address) -> Error {

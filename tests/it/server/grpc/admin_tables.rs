@@ -26,8 +26,17 @@ impl Operator {
     }
 
     fn add(&mut self, namespace: &str, name: &str) -> Result<v1::AddTableResponse, Status> {
+        self.adds(namespace, name, false)
+    }
+
+    /// Its present rows come first.
+    pub(super) fn add_with_rows(&mut self, namespace: &str, name: &str) -> Result<v1::AddTableResponse, Status> {
+        self.adds(namespace, name, true)
+    }
+
+    fn adds(&mut self, namespace: &str, name: &str, snapshot: bool) -> Result<v1::AddTableResponse, Status> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        let request = v1::AddTableRequest { namespace, name, snapshot: false };
+        let request = v1::AddTableRequest { namespace, name, snapshot };
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
             let answer = self.runtime.block_on(self.admin.add_table(request.clone()));
@@ -38,13 +47,6 @@ impl Operator {
                 return answer.map(tonic::Response::into_inner);
             }
         }
-    }
-
-    /// Its present rows come first.
-    pub(super) fn add_with_rows(&mut self, namespace: &str, name: &str) -> Result<v1::AddTableResponse, Status> {
-        let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        let request = v1::AddTableRequest { namespace, name, snapshot: true };
-        self.runtime.block_on(self.admin.add_table(request)).map(tonic::Response::into_inner)
     }
 
     pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
