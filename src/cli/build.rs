@@ -48,8 +48,7 @@ pub struct SourceLanes {
 
 impl Lanes for SourceLanes {
     fn open(&self, takes_snapshot: bool) -> Result<Box<dyn Source>> {
-        let chunk_bytes = self.config.snapshot_chunk_bytes.min(LANE_CHUNK_MAX_BYTES);
-        let config = &config::Source { snapshot_chunk_bytes: chunk_bytes, ..self.config.clone() };
+        let config = &self.config;
         match &config.database {
             Database::Postgres(database) => {
                 let name = database.slot.clone().ok_or_else(|| {
@@ -159,7 +158,9 @@ pub async fn grpc(
     stop: watch::Sender<bool>,
 ) -> Result<Option<(Hub, Control, grpc::Server)>> {
     let Some(own) = &config.grpc else { return Ok(None) };
-    let lanes = Arc::new(SourceLanes { config: config.source.clone(), added: added.clone() });
+    let snapshot_chunk_bytes = config.source.snapshot_chunk_bytes.min(LANE_CHUNK_MAX_BYTES);
+    let source = config::Source { snapshot_chunk_bytes, ..config.source.clone() };
+    let lanes = Arc::new(SourceLanes { config: source, added: added.clone() });
     let hub = Hub::new(
         HubOptions {
             buffer_bytes: own.buffer_bytes,

@@ -60,6 +60,12 @@ struct SinkAcks {
     settled: u64,
 }
 
+impl SinkAcks {
+    fn is_in(&self, audience: Audience) -> bool {
+        audience != Audience::Participants || self.participant
+    }
+}
+
 struct ConsumerAcks {
     id: MemberId,
     name: String,
@@ -112,7 +118,7 @@ impl Acks {
     }
 
     pub fn is_in(&self, sink: usize, audience: Audience) -> bool {
-        audience != Audience::Participants || self.sinks[sink].participant
+        self.sinks[sink].is_in(audience)
     }
 
     /// A batch went to its members. Called in the order of `seq`.
@@ -141,7 +147,7 @@ impl Acks {
                 break;
             }
             state.next_entry = state.next_entry.max(self.popped) + 1;
-            if entry.audience == Audience::Participants && !state.participant {
+            if !state.is_in(entry.audience) {
                 continue;
             }
             if entry.audience != Audience::All {
@@ -264,10 +270,7 @@ impl Acks {
         while let Some(entry) = self.entries.front() {
             let (seq, audience) = (entry.seq, entry.audience);
             let all = audience == Audience::All;
-            let held = self
-                .sinks
-                .iter()
-                .any(|sink| (audience != Audience::Participants || sink.participant) && sink.durable < seq)
+            let held = self.sinks.iter().any(|sink| sink.is_in(audience) && sink.durable < seq)
                 || (all && self.consumers.iter().any(|consumer| consumer.durable < seq));
             if held {
                 return;

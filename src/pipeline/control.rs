@@ -153,9 +153,12 @@ impl Control {
         let _turn = self.0.turn.lock().await;
         let (store, progress) = self.pipeline()?;
         let known = self.0.sinks.get(sink).ok_or_else(|| Error::config(format!("there is no sink {sink:?}")))?;
-        change_orders(store, |orders| match paused {
-            true => drop(orders.paused.insert(sink.to_owned())),
-            false => drop(orders.paused.remove(sink)),
+        change_orders(store, |orders| {
+            match paused {
+                true => orders.paused.insert(sink.to_owned()),
+                false => orders.paused.remove(sink),
+            };
+            Ok(())
         })?;
         self.set_paused(sink, known, paused);
         tracing::info!(sink, "{}", if paused { "paused by an operator" } else { "resumed by an operator" });
@@ -227,18 +230,14 @@ impl Control {
 
     /// Wants a table no more, and owes its rows to nobody.
     pub(super) fn take_back(&self, store: &Store, table: &TableName) -> Result<()> {
-        let orders = store.write(|store| {
-            let mut orders = store.load()?.orders;
-            if orders.added.remove(table).is_none() {
-                let (namespace, name) = table;
-                return Err(Error::config(format!("{namespace}.{name} was not added while the stream ran"))
-                    .remedy("what the configuration names is left out by source.exclude_tables"));
-            }
-            store.order(&orders)?;
-            settle(store, table)?;
-            Ok(orders)
+        let (namespace, name) = table;
+        let orders = change_orders(store, |orders| match orders.added.remove(table) {
+            Some(_) => Ok(()),
+            None => Err(Error::config(format!("{namespace}.{name} was not added while the stream ran"))
+                .remedy("what the configuration names is left out by source.exclude_tables")),
         })?;
-        tracing::info!(table = %format_args!("{}.{}", table.0, table.1), "a table is taken back by an operator");
+        store.write(|store| settle(store, table))?;
+        tracing::info!(table = %format_args!("{namespace}.{name}"), "a table is taken back by an operator");
         self.0.added.set(&orders.added);
         Ok(())
     }
@@ -246,11 +245,11 @@ impl Control {
     /// What was added, by name. Errors: those of the store.
     pub fn added(&self) -> Result<Vec<AddedTable>> {
         let (store, _) = self.pipeline()?;
+        if self.0.added.is_empty() {
+            return Ok(Vec::new());
+        }
         store.read(|store| {
             let stored = store.load()?;
-            if stored.orders.added.is_empty() {
-                return Ok(Vec::new());
-            }
             let of_sinks = owed::owed(&stored.state);
             let sinks = stored.sinks.into_keys().map(|name| (Role::Sink, name, of_sinks.clone()));
             let mut owed: Vec<_> = sinks.collect();
@@ -267,11 +266,14 @@ impl Control {
         })
     }
 
-    /// Wants a table from `from` on, which the stream has not passed.
-    pub(super) fn take_up(&self, store: &Store, table: &NewTable, from: &Position) -> Result<()> {
-        let name = table.called.clone();
+    /// Wants a table from a place on that the stream has not passed.
+    pub(super) fn take_up(&self, store: &Store, table: &NewTable) -> Result<()> {
+        let NewTable { called: name, from, .. } = table.clone();
         tracing::info!(table = %format_args!("{}.{}", name.0, name.1), %from, "a table is added by an operator");
-        let orders = change_orders(store, |orders| drop(orders.added.insert(name, Some(from.clone()))))?;
+        let orders = change_orders(store, |orders| {
+            orders.added.insert(name, Some(from));
+            Ok(())
+        })?;
         self.0.added.set(&orders.added);
         Ok(())
     }
@@ -295,12 +297,12 @@ impl Control {
     }
 }
 
-/// Changes what is stored of orders, and says what is stored now. Errors: those of the store.
-fn change_orders(store: &Store, change: impl FnOnce(&mut Orders)) -> Result<Orders> {
+/// Changes what is stored of orders, and says what is stored now. Errors: those of the change, and of the store.
+fn change_orders(store: &Store, change: impl FnOnce(&mut Orders) -> Result<()>) -> Result<Orders> {
     store.write(|store| {
         let stored = store.load()?.orders;
         let mut orders = stored.clone();
-        change(&mut orders);
+        change(&mut orders)?;
         if orders != stored {
             store.order(&orders)?;
         }

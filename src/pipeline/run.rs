@@ -239,7 +239,7 @@ impl Pipeline {
             hub.owe(&table.called);
         }
         // The last of it: before, a crash has added nothing.
-        self.control.take_up(&self.store, table, &table.from)?;
+        self.control.take_up(&self.store, table)?;
         Ok(Some(table.from.clone()))
     }
 

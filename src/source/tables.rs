@@ -128,6 +128,10 @@ impl Added {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.tables().is_empty()
+    }
+
     /// Another number whenever the list is another one.
     pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)

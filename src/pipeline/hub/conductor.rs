@@ -239,6 +239,8 @@ impl Conductor {
     /// Finds out whether rows of added tables are to come before it is live, and whether the next lane is to bring them.
     fn ask_for_owed(&mut self) {
         match self.durable() {
+            // What is stored is read only where there may be something.
+            Some(_) if self.registry.sources.added().is_empty() => self.owed_rows = false,
             Some(name) => {
                 let state = self.registry.store().and_then(|store| store.read(|store| store.consumer(name)));
                 let state = state.map(|namespace| namespace.state).unwrap_or_default();

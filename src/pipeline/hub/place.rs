@@ -25,9 +25,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const EDGE_POLL: Duration = Duration::from_millis(10);
 
-/// Of a place in the server's log.
-type Question = for<'s> fn(&'s mut (dyn Source + 'static)) -> BoxFuture<'s, Result<Position>>;
-
 fn failed(error: Error) -> Refused {
     Refused::Failed(error)
 }
@@ -142,7 +139,7 @@ impl Hub {
         durable: Option<&str>,
         feed: &Feed,
     ) -> Result<(Membership, Position), Refused> {
-        let tip = self.asked(|source| source.tip()).await?;
+        let tip = self.asked(|source| source.tip()).await.map_err(failed)?;
         let (joined, began) = self.join(main, durable, feed).await?;
         let from = if began.covers(&tip) { began } else { tip };
         Ok((joined, from))
@@ -215,29 +212,32 @@ impl Hub {
         let stored = self.registry.store()?.read(|store| store.consumer(name));
         let stored = stored.ok().and_then(|namespace| namespace.lineage);
         let lineage = stored.unwrap_or_else(|| main.lineage.clone());
-        let mut source = self.registry.sources.open(false)?;
-        let asked = async {
-            source.lineage().await?;
-            source.retention(&lineage, position).await
-        };
-        let verdict = tokio::time::timeout(ASK_TIMEOUT, asked).await;
-        leave(&mut *source).await;
-        match verdict.unwrap_or_else(|_| Err(unanswered()))? {
+        let position = position.clone();
+        let verdict = self.asked(|source| {
+            Box::pin(async move {
+                source.lineage().await?;
+                source.retention(&lineage, &position).await
+            })
+        });
+        match verdict.await? {
             Verdict::Valid => Ok(None),
             Verdict::Lost(gap) => Ok(Some(gap)),
         }
     }
 
     async fn earliest(&self) -> Result<Position, Refused> {
-        self.asked(|source| source.earliest()).await
+        self.asked(|source| source.earliest()).await.map_err(failed)
     }
 
     /// Asks the server by a connection beside the stream.
-    async fn asked(&self, question: Question) -> Result<Position, Refused> {
-        let mut source = self.registry.sources.open(false).map_err(failed)?;
+    async fn asked<T>(
+        &self,
+        question: impl for<'s> FnOnce(&'s mut (dyn Source + 'static)) -> BoxFuture<'s, Result<T>>,
+    ) -> Result<T> {
+        let mut source = self.registry.sources.open(false)?;
         let answer = tokio::time::timeout(ASK_TIMEOUT, question(&mut *source)).await;
         leave(&mut *source).await;
-        answer.unwrap_or_else(|_| Err(unanswered())).map_err(failed)
+        answer.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// Where the main stream is: behind the last whole transaction that was read. None before that is known.

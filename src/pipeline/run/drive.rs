@@ -78,9 +78,8 @@ impl Pipeline {
                         return Ok(Outcome::Stopped);
                     }
                     What::Add(table) if ended.is_ok() || ended.as_ref().is_err_and(Error::is_transient) => {
-                        match self.source.tip().await {
-                            Ok(tip) => {
-                                let table = NewTable { from: later(table.from.clone(), tip), ..table.clone() };
+                        match self.unread(table).await {
+                            Ok(table) => {
                                 self.anew = Some("a table is added whose rows come first");
                                 self.ordered = Some(order.with(What::Add(table)));
                                 return Ok(Outcome::Stopped);
@@ -126,11 +125,17 @@ impl Pipeline {
         }
     }
 
-    /// Takes up a table, from where on its changes have not been read yet: nothing is read meanwhile.
+    /// Takes up a table, while nothing is read.
     async fn add(&mut self, table: &NewTable) -> Result<Option<Position>> {
-        let from = later(table.from.clone(), self.source.tip().await?);
-        self.control.take_up(&self.store, table, &from)?;
-        Ok(Some(from))
+        let table = self.unread(table).await?;
+        self.control.take_up(&self.store, &table)?;
+        Ok(Some(table.from))
+    }
+
+    /// A table from where on its changes have not been read yet.
+    async fn unread(&mut self, table: &NewTable) -> Result<NewTable> {
+        let tip = self.source.tip().await?;
+        Ok(NewTable { from: later(table.from.clone(), tip), ..table.clone() })
     }
 
     /// The point the stream goes on from; none when asked to stop. `from`: what the state is of, where rows are owed.
